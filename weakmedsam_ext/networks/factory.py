@@ -1,0 +1,70 @@
+"""Networks by name, published sizes and sizes that train on two CPU cores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from monai.utils import look_up_option
+from torch import nn
+
+from .checkpoints import load_checkpoint
+from .efficient_sam import EfficientSAM
+from .sam_med3d import SAMMed3D
+from .sam_vit import SAMViT
+from .samus import SAMUS
+
+__all__ = ["NETWORKS", "build_network"]
+
+_TINY_DECODER = {"prompt_dim": 64, "decoder_mlp_dim": 128, "iou_head_hidden_dim": 64}
+_TINY_VIT = {"embed_dim": 96, "depth": 4, "num_heads": 4}
+
+NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
+    "samus_vit_b": (SAMUS, {}),
+    "samus_tiny": (SAMUS, {**_TINY_VIT, **_TINY_DECODER, "global_attn_indexes": (1, 3)}),
+    "sam_vit_b": (SAMViT, {}),
+    "medsam_vit_b": (SAMViT, {"normalize": False}),
+    "sam_vit_tiny": (SAMViT, {**_TINY_VIT, **_TINY_DECODER, "img_size": 256, "global_attn_indexes": (1, 3)}),
+    "efficient_sam_vitt": (EfficientSAM, {}),
+    "efficient_sam_vits": (EfficientSAM, {"embed_dim": 384, "num_heads": 6}),
+    "efficient_sam_tiny": (
+        EfficientSAM,
+        {**_TINY_VIT, **_TINY_DECODER, "img_size": 256, "patch_stride": 8, "upscaling_dims": (32, 16)},
+    ),
+    "sam_med3d": (SAMMed3D, {}),
+    "sam_med3d_tiny": (
+        SAMMed3D,
+        {
+            **_TINY_VIT,
+            "img_size": 64,
+            "patch_size": 8,
+            "global_attn_indexes": (1, 3),
+            "window_size": 4,
+            "prompt_dim": 96,
+            "iou_head_hidden_dim": 64,
+        },
+    ),
+}
+
+
+def build_network(name: str, checkpoint: str | Path | None = None, **overrides: Any) -> nn.Module:
+    """Build a promptable network by name.
+
+    Args:
+        name: one of `NETWORKS`: "samus_vit_b", "sam_vit_b", "medsam_vit_b", "efficient_sam_vitt", "efficient_sam_vits",
+            "sam_med3d", and the small "samus_tiny", "sam_vit_tiny", "efficient_sam_tiny", "sam_med3d_tiny".
+        checkpoint: file that `load_checkpoint` reads; random weights without.
+        overrides: arguments of the network's class that replace those of the named configuration, for example img_size.
+
+    Returns:
+        the network.
+
+    Raises:
+        ValueError: when the name is unknown or the checkpoint does not fit.
+        TypeError: when the network has no such argument.
+    """
+    network_class, arguments = NETWORKS[look_up_option(name, list(NETWORKS))]
+    network = network_class(**{**arguments, **overrides})
+    if checkpoint:
+        load_checkpoint(network, checkpoint)
+    return network

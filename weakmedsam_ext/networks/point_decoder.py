@@ -1,0 +1,102 @@
+"""SAM's point prompts and mask decoder in two dimensions, answering many prompts on each of many embeddings at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ._segment_anything import modeling
+
+__all__ = ["BatchedDecoding", "FastAttention", "PointMaskDecoder", "PointPromptEncoder", "use_fast_attention"]
+
+
+class FastAttention(modeling.transformer.Attention):
+    """SAM's projected attention of the two-way transformer, through `scaled_dot_product_attention`."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend from q (B, N, C) to k and v (B, M, C); returns (B, N, C)."""
+        heads = [
+            self._separate_heads(x, self.num_heads) for x in (self.q_proj(q), self.k_proj(k), self.v_proj(v))
+        ]  # each (B, heads, N or M, c)
+        return self.out_proj(self._recombine_heads(F.scaled_dot_product_attention(*heads)))
+
+
+def use_fast_attention(transformer: nn.Module) -> nn.Module:
+    """Replace every attention layer of a two-way transformer by `FastAttention`; parameter names stay the same."""
+    for parent in list(transformer.modules()):
+        for name, child in parent.named_children():
+            if type(child) is modeling.transformer.Attention:
+                attention: Any = child
+                rate = attention.embedding_dim // attention.internal_dim
+                setattr(parent, name, FastAttention(attention.embedding_dim, attention.num_heads, rate))
+    return transformer
+
+
+class PointPromptEncoder(modeling.PromptEncoder):
+    """SAM's prompt encoder for point prompts, without the data-dependent indexing that cannot be exported."""
+
+    def embed_points(self, points: Tensor, point_labels: Tensor) -> Tensor:
+        """Embed sets of points, adding the padding point that stands for "no box".
+
+        Args:
+            points: (B, N, 2), x and y in pixels of the network's input.
+            point_labels: (B, N), 1 object, 0 background, -1 padding.
+
+        Returns:
+            (B, N + 1, P).
+        """
+        points = F.pad(points + 0.5, (0, 0, 0, 1))
+        labels = F.pad(point_labels, (0, 1), value=-1).unsqueeze(-1)
+        position = self.pe_layer.forward_with_coords(points, self.input_image_size)
+        point = position + torch.where(labels == 1, self.point_embeddings[1].weight, self.point_embeddings[0].weight)
+        return torch.where(labels == -1, self.not_a_point_embed.weight, point)
+
+
+class BatchedDecoding:
+    """Mix-in for mask decoders built as SAM's: Q prompt sets on each of B embeddings, only the wanted mask tokens.
+
+    It expects the attributes of SAM's `MaskDecoder`; images and volumes are decoded alike.
+    """
+
+    num_mask_tokens: int
+    iou_token: nn.Embedding
+    mask_tokens: nn.Embedding
+    transformer: nn.Module
+    output_hypernetworks_mlps: nn.ModuleList
+    iou_prediction_head: nn.Module
+    output_upscaling: Callable[[Tensor], Tensor]  # (B, P, *grid) -> (B, C, *4 grid)
+
+    def decode(self, embedding: Tensor, position: Tensor, sparse: Tensor, multimask: bool) -> tuple[Tensor, Tensor]:
+        """Predict masks.
+
+        Args:
+            embedding: image embedding plus embedded mask prompt, (B, P, *grid).
+            position: position features of the tokens, (1, P, *grid).
+            sparse: embedded points, (B, Q, N, P).
+            multimask: three masks for an ambiguous prompt instead of one.
+
+        Returns:
+            mask logits (B, Q, M, *4 grid) and predicted IoU (B, Q, M), M = 3 or 1.
+        """
+        batch, grid = sparse.shape[:2], embedding.shape[2:]
+        output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        tokens = torch.cat([output_tokens.expand(*batch, -1, -1), sparse], dim=2).flatten(0, 1)
+        image = embedding.flatten(2).repeat_interleave(batch[1], dim=0)
+        # SAM's transformer wants two spatial axes and looks at their product only
+        position = position.flatten(2).expand(len(tokens), -1, -1)
+        hidden, image = self.transformer(image.unsqueeze(-1), position.unsqueeze(-1), tokens)
+
+        wanted = list(range(1, self.num_mask_tokens)) if multimask else [0]
+        upscaled = self.output_upscaling(image.transpose(1, 2).unflatten(-1, grid))
+        weights = torch.stack([self.output_hypernetworks_mlps[i](hidden[:, 1 + i]) for i in wanted], dim=1)
+        masks = (weights @ upscaled.flatten(2)).unflatten(-1, upscaled.shape[2:])
+        iou = self.iou_prediction_head(hidden[:, 0])[:, wanted]
+        return masks.unflatten(0, batch), iou.unflatten(0, batch)
+
+
+class PointMaskDecoder(BatchedDecoding, modeling.MaskDecoder):
+    """SAM's mask decoder with `BatchedDecoding`."""
