@@ -35,3 +35,36 @@ def dense_attention(attention, tokens):
         scores = scores + torch.einsum("bhqc,qkc->bhqk", q, table[offset])
     out = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
     return attention.proj(out).view_as(tokens)
+
+
+def mixed_padded_attention(attention, tokens):
+    """As `padded_window_attention`, with SAM-Med3D's mixed-up relative terms, written out query by query."""
+    grid, window = tokens.shape[1:-1], attention.window_size
+    side = window or grid[0]
+    padding = [p for size in reversed(grid) for p in (0, -size % side)]
+    padded = F.pad(tokens, (0, 0, *padding))
+    out = torch.zeros_like(padded)
+    starts = [range(0, size, side) for size in padded.shape[1:-1]]
+    for corner in torch.cartesian_prod(*(torch.tensor(list(r)) for r in starts)).reshape(-1, 3).tolist():
+        where = (slice(None), *(slice(c, c + side) for c in corner))
+        out[where] = _mixed_dense_attention(attention, padded[where])
+    return out[(slice(None), *(slice(size) for size in grid))]
+
+
+def _mixed_dense_attention(attention, tokens):
+    batch, side, heads = tokens.shape[0], tokens.shape[1], attention.num_heads
+    q, k, v = attention.qkv(tokens).unflatten(-1, (3, heads, -1)).movedim(-2, 1).unbind(-2)  # (B, heads, d, h, w, c)
+    out = torch.empty_like(v)
+    reverse = torch.arange(side)
+    for d in range(side):
+        for h in range(side):
+            # over (i, k) and (j, k), the same for all queries of the row
+            term_h = q[:, :, d, h] @ attention.rel_pos_h[h - reverse + side - 1].T
+            term_w = (q[:, :, d, h, :, None] * attention.rel_pos_w[reverse[:, None] - reverse + side - 1]).sum(-1)
+            for w in range(side):
+                scores = torch.einsum("bnc,bnijkc->bnijk", q[:, :, d, h, w], k) / q.shape[-1] ** 0.5
+                scores = scores + (q[:, :, d, h, w] @ attention.rel_pos_d[d - reverse + side - 1].T)[:, :, None, None]
+                scores = scores + term_h[:, :, :, None, :] + term_w[:, :, None, :, :]
+                weights = scores.flatten(2).softmax(-1).view_as(scores)
+                out[:, :, d, h, w] = torch.einsum("bnijk,bnijkc->bnc", weights, v)
+    return attention.proj(out.movedim(1, -2).reshape(batch, side, side, side, -1))
