@@ -1,22 +1,31 @@
 """Promptable SAM-like backbones and the networks of WeakMedSAM that stand on them."""
 
+from .affinity_random_walk import AffinityRandomWalk
+from .cam_pseudo_labeler import CAMPseudoLabeler, PseudoLabelSteps
 from .checkpoints import load_checkpoint
 from .efficient_sam import EfficientSAM
 from .factory import NETWORKS, build_network
+from .prompt_affinity import COMBINATIONS, PromptAffinity, point_grid
 from .sam_med3d import SAMMed3D
 from .sam_vit import SAMViT
 from .samus import SAMUS
 from .weakmedsam_net import TRAINABLE_POLICIES, WeakMedSAMNet, set_trainable
 
 __all__ = [
+    "COMBINATIONS",
     "NETWORKS",
     "SAMUS",
     "TRAINABLE_POLICIES",
+    "AffinityRandomWalk",
+    "CAMPseudoLabeler",
     "EfficientSAM",
+    "PromptAffinity",
+    "PseudoLabelSteps",
     "SAMMed3D",
     "SAMViT",
     "WeakMedSAMNet",
     "build_network",
     "load_checkpoint",
+    "point_grid",
     "set_trainable",
 ]

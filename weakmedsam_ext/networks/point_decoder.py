@@ -13,6 +13,9 @@ from ._segment_anything import modeling
 
 __all__ = ["BatchedDecoding", "FastAttention", "PointMaskDecoder", "PointPromptEncoder", "use_fast_attention"]
 
+# A processor decodes as many prompts at once as keep the tokens of all within this size: larger tensors leave its cache
+CPU_BYTES = 4 << 20
+
 
 class FastAttention(modeling.transformer.Attention):
     """SAM's projected attention of the two-way transformer, through `scaled_dot_product_attention`."""
@@ -82,20 +85,34 @@ class BatchedDecoding:
         Returns:
             mask logits (B, Q, M, *4 grid) and predicted IoU (B, Q, M), M = 3 or 1.
         """
-        batch, grid = sparse.shape[:2], embedding.shape[2:]
+        batch, queries = sparse.shape[:2]
+        pairs = torch.arange(batch, device=embedding.device).repeat_interleave(queries)
+        at_once = len(pairs)
+        if embedding.device.type == "cpu":
+            at_once = max(1, CPU_BYTES // (embedding[0].numel() * embedding.element_size()))
+        parts = [
+            self._decode_pairs(embedding[image], position, tokens, multimask)
+            for image, tokens in zip(pairs.split(at_once), sparse.flatten(0, 1).split(at_once), strict=True)
+        ]
+        masks, iou = (torch.cat(part).unflatten(0, (batch, queries)) for part in zip(*parts, strict=True))
+        return masks, iou
+
+    def _decode_pairs(
+        self, embedding: Tensor, position: Tensor, sparse: Tensor, multimask: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Answer one prompt set (N, P) on each embedding (P, *grid) of a batch."""
+        grid, count = embedding.shape[2:], len(sparse)
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
-        tokens = torch.cat([output_tokens.expand(*batch, -1, -1), sparse], dim=2).flatten(0, 1)
-        image = embedding.flatten(2).repeat_interleave(batch[1], dim=0)
+        tokens = torch.cat([output_tokens.expand(count, -1, -1), sparse], dim=1)
         # SAM's transformer wants two spatial axes and looks at their product only
-        position = position.flatten(2).expand(len(tokens), -1, -1)
-        hidden, image = self.transformer(image.unsqueeze(-1), position.unsqueeze(-1), tokens)
+        position = position.flatten(2).expand(count, -1, -1)
+        hidden, image = self.transformer(embedding.flatten(2).unsqueeze(-1), position.unsqueeze(-1), tokens)
 
         wanted = list(range(1, self.num_mask_tokens)) if multimask else [0]
         upscaled = self.output_upscaling(image.transpose(1, 2).unflatten(-1, grid))
         weights = torch.stack([self.output_hypernetworks_mlps[i](hidden[:, 1 + i]) for i in wanted], dim=1)
         masks = (weights @ upscaled.flatten(2)).unflatten(-1, upscaled.shape[2:])
-        iou = self.iou_prediction_head(hidden[:, 0])[:, wanted]
-        return masks.unflatten(0, batch), iou.unflatten(0, batch)
+        return masks, self.iou_prediction_head(hidden[:, 0])[:, wanted]
 
 
 class PointMaskDecoder(BatchedDecoding, modeling.MaskDecoder):

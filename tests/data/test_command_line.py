@@ -1,0 +1,63 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from weakmedsam_ext.__main__ import main
+from weakmedsam_ext.data import decathlon_cases, load_volume
+
+
+def test_phantom(tmp_path, capsys):
+    arguments = ["--output", str(tmp_path / "7"), "--num_cases", "2", "--seed", "1", "--size", "32,32,10"]
+    assert main(["phantom", "--layout", "decathlon", *arguments]) == 0
+    assert [load_volume(case["image"]).shape for case in decathlon_cases(tmp_path / "7")] == [(32, 32, 10)] * 2
+    assert "wrote" in capsys.readouterr().out
+
+
+def test_prepare(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    (tmp_path / "in" / "AAA").mkdir(parents=True)
+    with h5py.File(tmp_path / "in" / "AAA" / "mri_norm2.h5", "w") as file:
+        file["image"] = np.random.default_rng(0).normal(size=(4, 4, 4))
+        file["label"] = np.eye(4)[..., None].repeat(4, axis=2)
+    assert main(["prepare", "la2018", "--source", str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 0
+    assert [case["case"] for case in decathlon_cases(tmp_path / "out")] == ["la_001"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prepare", "la2018", "--source", "nowhere"], "error: source nowhere is no folder; give the folder"),
+        (["phantom", "--layout", "nifti"], "error: "),
+        (["phantom", "--num_cases", "many"], "error: num_cases: expected a whole number, at least 1, but got 'many'"),
+    ],
+)
+def test_expected_errors_are_one_message_without_a_traceback(tmp_path, capsys, arguments, message):
+    assert main([*arguments, "--output", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(message) and "Traceback" not in error
+
+
+def test_misspelt_options_are_refused_before_anything_is_written(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["phantom", "--output", str(tmp_path / "out"), "--num_case", "3"])
+    assert "--num_case" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_command(capsys):
+    assert main(["prepare"]) == 2
+    assert "no command given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["phantom"], ["prepare", "la2018"]])
+def test_help_needs_neither_torch_nor_monai(command):
+    code = (
+        "import sys, weakmedsam_ext.__main__ as program\n"
+        f"try: program.main({[*command, '--help']!r})\n"
+        "finally: assert not {'torch', 'monai', 'numpy'} & set(sys.modules), 'heavy import'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "weakmedsam_ext" in done.stdout + done.stderr

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+
+from weakmedsam_ext.data import SliceDataset, SliceLabels, build_slice_store, write_nifti
+from weakmedsam_ext.handlers import PseudoLabelFigures, PseudoLabelWriter
+from weakmedsam_ext.networks import CAMPseudoLabeler, PromptAffinity, WeakMedSAMNet, build_network
+
+AFFINE = np.array([[0, -1.5, 0, 7], [2.0, 0, 0, -3], [0, 0, 3, 11], [0, 0, 0, 1]])
+SHAPE = (20, 28, 5)
+VISIBLE = {"a": [(), ("atrium",), ("atrium",), (), ()], "b": [()] * 5, "c": [("atrium",)] * 5}
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Three cases: some slices, none and all of them show the class."""
+    generator = np.random.default_rng(0)
+    cases = []
+    for case in VISIBLE:
+        path = tmp_path / f"{case}.nii.gz"
+        write_nifti(generator.random(SHAPE, dtype=np.float32), AFFINE, path)
+        cases.append({"case": case, "image": str(path)})
+    store = build_slice_store(cases, tmp_path / "store", img_size=32, content_threshold=None, progress=False)
+    return cases, store, SliceLabels(("atrium",), VISIBLE, {})
+
+
+def run(writer, store, labels, answer, batch_size=2):
+    """Send the remaining slices that show a class through an engine, as the pseudo-label stage does."""
+    remaining = [case for case in writer.remaining if labels.matrix(case).any()]
+    dataset = SliceDataset(store, labels, remaining, keep="with") if remaining else []
+    batches = [
+        [dataset[i] for i in range(start, min(start + batch_size, len(dataset)))]
+        for start in range(0, len(dataset), batch_size)
+    ]
+    engine = Engine(lambda _, batch: [{**item, "pred": answer(item)} for item in batch])
+    writer.attach(engine)
+    engine.run(batches or [[]])
+
+
+def left_half(item):
+    soft = torch.zeros(1, 32, 32)
+    soft[:, :16] = 1
+    return soft
+
+
+def test_volumes_lie_on_their_own_grid(study, tmp_path):
+    cases, store, labels = study
+    run(PseudoLabelWriter(cases, store, labels, tmp_path / "out"), store, labels, left_half)
+    for case, visible in VISIBLE.items():
+        image = nib.load(tmp_path / "out" / f"{case}.nii.gz")
+        assert image.shape == SHAPE and image.get_data_dtype() == np.uint8
+        np.testing.assert_allclose(image.affine, AFFINE)
+        mask = np.asarray(image.dataobj)
+        for index, names in enumerate(visible):
+            # the first axis is padded from 20 to 28 pixels, symmetrically: half of the square is half of the slice
+            expected = np.zeros(SHAPE[:2])
+            expected[:10] = bool(names)
+            np.testing.assert_array_equal(mask[..., index], expected)
+
+
+def test_a_killed_run_goes_on_with_the_next_case(study, tmp_path):
+    cases, store, labels = study
+
+    def dies_in_c(item):
+        if item["case"] == "c" and item["slice"] == 3:
+            raise KeyboardInterrupt
+        return left_half(item)
+
+    writer = PseudoLabelWriter(cases, store, labels, tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt):
+        run(writer, store, labels, dies_in_c, batch_size=1)
+    assert writer.remaining == ["c"]
+    before = {case: writer.path(case).stat().st_mtime_ns for case in "ab"}
+    again = PseudoLabelWriter(cases, store, labels, tmp_path / "out")
+    run(again, store, labels, left_half)
+    assert again.remaining == []
+    assert before == {case: writer.path(case).stat().st_mtime_ns for case in "ab"}
+    straight = PseudoLabelWriter(cases, store, labels, tmp_path / "straight")
+    run(straight, store, labels, left_half)
+    assert all(again.path(case).read_bytes() == straight.path(case).read_bytes() for case in VISIBLE)
+    assert not list((tmp_path / "out").glob("*.partial"))
+
+
+def test_other_settings_are_not_continued(study, tmp_path):
+    cases, store, labels = study
+    run(PseudoLabelWriter(cases, store, labels, tmp_path / "out", settings={"beta": 4}), store, labels, left_half)
+    PseudoLabelWriter(cases, store, labels, tmp_path / "out", settings={"beta": 4})
+    with pytest.raises(ValueError, match="holds pseudo-labels of other settings; give another output_dir"):
+        PseudoLabelWriter(cases, store, labels, tmp_path / "out", settings={"beta": 8})
+
+
+def test_a_class_smaller_than_a_voxel_is_not_lost(study, tmp_path):
+    cases, store, labels = study
+
+    def one_pixel(item):
+        soft = torch.zeros(1, 32, 32)
+        soft[0, 13, 13] = 1
+        return soft
+
+    run(PseudoLabelWriter(cases, store, labels, tmp_path / "out"), store, labels, one_pixel)
+    mask = np.asarray(nib.load(tmp_path / "out" / "c.nii.gz").dataobj)
+    assert (mask.reshape(-1, SHAPE[2]).sum(0) == 1).all()
+
+
+def test_figures_of_every_second_slice(study, tmp_path):
+    pytest.importorskip("matplotlib")
+    _, store, labels = study
+    backbone = build_network("efficient_sam_tiny", img_size=32, depth=1)
+    labeler = CAMPseudoLabeler(WeakMedSAMNet(backbone, 1, 2), PromptAffinity(backbone, 2, size=32), blur_kernel_size=3)
+    figures = PseudoLabelFigures(labeler.eval(), tmp_path, ["atrium"], 2, lambda case, index: np.eye(32))
+    engine = Engine(lambda _, batch: batch)
+    figures.attach(engine)
+    engine.run([[item] for item in SliceDataset(store, labels, ["c"], keep="with")])
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["c_000.png", "c_002.png", "c_004.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.glob("*.png"))
+    with pytest.raises(ValueError, match="every: expected at least 1, but got 0"):
+        PseudoLabelFigures(labeler, tmp_path, ["atrium"], every=0)

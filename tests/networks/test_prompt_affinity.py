@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from weakmedsam_ext.networks import COMBINATIONS, PromptAffinity, build_network, point_grid
+
+
+class Halves(nn.Module):
+    """A promptable network that knows the left and the right half of any image, and counts what it is asked."""
+
+    img_size = 64
+    feature_dim = 1
+
+    def __init__(self):
+        super().__init__()
+        self.encoded = self.decoded = 0
+
+    def encode(self, image):
+        self.encoded += 1
+        return image[:, :1], image[:, :1]
+
+    def decode(self, embedding, points, point_labels, multimask=False):
+        self.decoded += points.shape[1]
+        assert (point_labels == 1).all()
+        left = (torch.arange(128) < 64).float().expand(128, 128) * 2 - 1
+        sign = torch.where(points[..., 0, 0] < 32, 1.0, -1.0)[..., None, None]
+        masks = (10 * sign * left).unsqueeze(2)
+        return (masks.repeat(1, 1, 3, 1, 1) if multimask else masks), torch.zeros(*points.shape[:2], 1)
+
+
+def test_defect_1_points_cover_the_whole_image():
+    points = point_grid(256, 4)[:, 0]
+    assert points[0].tolist() == [32, 32] and points[1].tolist() == [96, 32] and points[-1].tolist() == [224, 224]
+    assert torch.equal(points, PromptAffinity(build_network("efficient_sam_tiny", depth=1)).points[:, 0])
+    for g in (1, 3, 16):
+        grid = point_grid(100, g)[:, 0]
+        assert len(grid.unique(dim=0)) == g * g
+        torch.testing.assert_close(grid.mean(0), torch.tensor([50.0, 50.0]))  # centred
+        assert grid.min() == pytest.approx(50 / g) and grid.max() == pytest.approx(100 - 50 / g)
+
+
+@pytest.mark.parametrize("combine", COMBINATIONS)
+def test_defect_2_one_encoding_answers_all_prompts(combine):
+    backbone = Halves()
+    PromptAffinity(backbone, 4, combine)(torch.rand(3, 1, 64, 64))
+    assert (backbone.encoded, backbone.decoded) == (1, 16)
+
+
+def test_combinations_by_hand():
+    image = torch.rand(1, 1, 64, 64)
+    guide = {name: PromptAffinity(Halves(), 4, name)(image)[0] for name in COMBINATIONS}
+    assert guide["sum_logits"].shape == (1, 64, 64) and guide["probabilities"].shape == (16, 64, 64)
+    # half of the points see each half, so that opposite answers cancel in every sum
+    assert guide["sum_logits"].abs().max() == guide["mean_logits"].abs().max() == 0
+    torch.testing.assert_close(guide["mean_probability"], torch.full((1, 64, 64), 0.5))
+    difference = (guide["probabilities"][:, 0, 0] - guide["probabilities"][:, 0, 63]).abs().mean()
+    assert difference > 0.99
+
+
+def test_defect_3_the_mean_does_not_grow_with_the_grid():
+    backbone = build_network("efficient_sam_tiny", depth=1).eval()
+    embedding = torch.randn(1, 64, 32, 32)
+    with torch.no_grad():
+        span = {
+            (name, g): float(m.max() - m.min())
+            for name in ("sum_logits", "mean_logits", "mean_probability")
+            for g in (2, 8)
+            for m in [PromptAffinity(backbone, g, name).guide(embedding)]
+        }
+    assert span["sum_logits", 8] > 6 * span["sum_logits", 2]
+    assert span["mean_logits", 8] < 2 * span["mean_logits", 2]
+    assert span["mean_probability", 8] < 2 * span["mean_probability", 2]
+
+
+@pytest.mark.parametrize("combine", COMBINATIONS)
+@pytest.mark.parametrize("scale", [None, 2])
+def test_prompts_in_parts_give_the_same_guide(combine, scale):
+    backbone, image = build_network("efficient_sam_tiny", depth=1).eval(), torch.rand(2, 1, 256, 256)
+    with torch.no_grad():
+        whole = PromptAffinity(backbone, 3, combine, scale=scale)(image)
+        parts = PromptAffinity(backbone, 3, combine, scale=scale, prompt_batch_size=2)(image)
+    torch.testing.assert_close(whole, parts, rtol=0, atol=1e-5)
+
+
+def test_guide_has_the_asked_size():
+    assert PromptAffinity(Halves(), 2, size=64)(torch.rand(1, 1, 64, 64)).shape[-1] == 64  # 128 cells averaged
+    assert PromptAffinity(Halves(), 2, size=48)(torch.rand(1, 1, 64, 64)).shape[-1] == 48  # interpolated
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"grid_size": 0}, "grid_size: expected at least 1, but got 0"),
+        ({"size": 0}, "size: expected at least 1"),
+        ({"prompt_batch_size": -1}, "prompt_batch_size: expected at least 1, but got -1"),
+        ({"combine": "product"}, "product"),
+        ({"scale": 3}, "3"),
+    ],
+)
+def test_wrong_settings_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PromptAffinity(Halves(), **arguments)

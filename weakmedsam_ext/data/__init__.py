@@ -1,0 +1,56 @@
+"""Readers of public layouts, image-level labels, slice stores, splits by case, and phantoms in the same layouts."""
+
+from .decathlon import decathlon_cases
+from .folds import read_split, split_cases
+from .io import (
+    Grid,
+    Volume,
+    atomic_path,
+    check_same_grid,
+    load_mask,
+    load_volume,
+    read_grid,
+    read_json,
+    write_json,
+    write_nifti,
+)
+from .la2018 import prepare_la2018
+from .phantoms import SUBTYPES, HeartPhantom, heart_phantom, write_phantoms
+from .slice_dataset import SliceDataset
+from .slice_geometry import SliceGeometry
+from .slice_labels import SliceLabels, slice_labels_from_masks
+from .slice_labels_csv import slice_labels_from_csv
+from .slice_store import SlicePreprocessing, SliceStore, build_slice_store
+from .subclass_clustering import SubclassClustering
+from .subclasses import Subclasses
+
+__all__ = [
+    "SUBTYPES",
+    "Grid",
+    "HeartPhantom",
+    "SliceDataset",
+    "SliceGeometry",
+    "SliceLabels",
+    "SlicePreprocessing",
+    "SliceStore",
+    "SubclassClustering",
+    "Subclasses",
+    "Volume",
+    "atomic_path",
+    "build_slice_store",
+    "check_same_grid",
+    "decathlon_cases",
+    "heart_phantom",
+    "load_mask",
+    "load_volume",
+    "prepare_la2018",
+    "read_grid",
+    "read_json",
+    "read_split",
+    "slice_labels_from_csv",
+    "slice_labels_from_masks",
+    "split_cases",
+    "write_json",
+    "write_nifti",
+    "write_phantoms",
+]

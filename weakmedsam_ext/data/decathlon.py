@@ -1,0 +1,119 @@
+"""The folder layout of the Medical Segmentation Decathlon: reading it as downloaded, and writing it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.data import check_missing_files, load_decathlon_datalist
+from monai.utils import look_up_option
+
+from .io import read_json, write_json
+
+__all__ = ["case_name", "check_decathlon_output", "decathlon_cases", "image_path", "label_path", "write_dataset_json"]
+
+DATASET_JSON = "dataset.json"
+NUM_NAMED = 3  # missing files that an error shows
+
+
+def case_name(path: str | Path) -> str:
+    """Name of the case that a volume's file belongs to: "la_003" for imagesTr/la_003.nii.gz."""
+    name = Path(path).name
+    return name.removesuffix(".gz").rpartition(".")[0] or name
+
+
+def image_path(root: str | Path, case: str) -> Path:
+    """File of a training image."""
+    return Path(root) / "imagesTr" / f"{case}.nii.gz"
+
+
+def label_path(root: str | Path, case: str) -> Path:
+    """File of a training mask."""
+    return Path(root) / "labelsTr" / f"{case}.nii.gz"
+
+
+def decathlon_cases(dataset_dir: str | Path, section: str = "training") -> list[dict[str, str]]:
+    """List the cases of a Decathlon folder, for example Task02_Heart as downloaded.
+
+    Args:
+        dataset_dir: the folder that holds dataset.json.
+        section: "training" or "test". A case without "label" in dataset.json has none here either.
+
+    Returns:
+        one {"case", "image", "label"} a case, in the order of dataset.json, with absolute paths. No volume is opened.
+
+    Raises:
+        FileNotFoundError: when dataset.json or a file that it lists is missing.
+        ValueError: when dataset.json lists no case, a case twice, or something that is no path.
+    """
+    root = Path(dataset_dir).expanduser().absolute()
+    listing = root / DATASET_JSON
+    remedy = "dataset_dir must be the extracted folder of a Decathlon task, for example Task02_Heart"
+    content = read_json(listing, remedy)
+    section = look_up_option(section, ("training", "test"))
+    entries = content.get(section)
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f"{listing}: expected a list of cases under {section!r}, but got {entries!r}; {remedy}.")
+    if not all(isinstance(e, str) or (isinstance(e, dict) and isinstance(e.get("image"), str)) for e in entries):
+        raise ValueError(f"{listing}: every entry of {section!r} must name one image file; {remedy}.")
+    items = [
+        {"case": case_name(item["image"]), **{key: item[key] for key in ("image", "label") if key in item}}
+        for item in load_decathlon_datalist(listing, data_list_key=section)
+    ]
+    names = [item["case"] for item in items]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{listing}: cases listed more than once ({', '.join(repeated)}); remove the repetitions.")
+    missing = check_missing_files(items, keys=("image", "label"), allow_missing_keys=True)
+    if missing:
+        named = ", ".join(map(str, missing[:NUM_NAMED])) + (", ..." if len(missing) > NUM_NAMED else "")
+        raise FileNotFoundError(f"{len(missing)} files that {listing} lists are missing ({named}); extract them again.")
+    return items
+
+
+def check_decathlon_output(output: str | Path, name: str) -> None:
+    """Refuse to write over a data set that something else has made.
+
+    Raises:
+        ValueError: when the folder holds a dataset.json of another name.
+    """
+    listing = Path(output) / DATASET_JSON
+    found = read_json(listing, "give another output folder").get("name") if listing.exists() else name
+    if found != name:
+        raise ValueError(f"output {output} already holds the data set {found!r}; give another folder for {name!r}.")
+
+
+def write_dataset_json(
+    root: str | Path, name: str, description: str, labels: Sequence[str], cases: Mapping[str, Any]
+) -> Path:
+    """Write dataset.json, and cases.json for what the layout has no place for.
+
+    Args:
+        root: folder that holds imagesTr/ and labelsTr/.
+        name: of the data set.
+        description: one sentence.
+        labels: names of the label values 0, 1, ...
+        cases: anything worth keeping of every case, for example its original name.
+
+    Returns:
+        path of dataset.json.
+    """
+    root = Path(root)
+    write_json(cases, root / "cases.json")
+    content = {
+        "name": name,
+        "description": description,
+        "tensorImageSize": "3D",
+        "modality": {"0": "MRI"},
+        "labels": {str(value): label for value, label in enumerate(labels)},
+        "numTraining": len(cases),
+        "numTest": 0,
+        "training": [
+            {"image": f"./{image_path('', case).as_posix()}", "label": f"./{label_path('', case).as_posix()}"}
+            for case in cases
+        ],
+        "test": [],
+    }
+    write_json(content, root / DATASET_JSON)
+    return root / DATASET_JSON

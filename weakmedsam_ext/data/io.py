@@ -1,0 +1,233 @@
+"""Reading volumes with checks, and writing files that are either complete or absent."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from monai.data import ITKReader, NibabelReader
+
+__all__ = [
+    "Grid",
+    "Volume",
+    "atomic_path",
+    "check_same_grid",
+    "file_hash",
+    "load_mask",
+    "load_volume",
+    "read_grid",
+    "read_json",
+    "write_json",
+    "write_nifti",
+]
+
+# formats that keep header and voxels in one file, so that its hash says everything; all of them hold numbers, no code
+NIFTI = (".nii.gz", ".nii")
+ITK = (".nrrd", ".mha")
+AFFINE_TOLERANCE = 1e-3  # mm; headers store single precision
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where the voxels of a file lie: array shape, and the matrix from voxel indices to RAS millimetres."""
+
+    path: Path
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Volume(Grid):
+    """A volume (X, Y, Z) in memory, on its grid."""
+
+    array: np.ndarray
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path to write to; it becomes `path` when the block ends without an error.
+
+    A process that is killed leaves no `path` that looks finished, at most a file that ends in ".partial". Its name
+    holds the process id, so that two runs that fill the same folder do not write into each other's file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(content: Any, path: str | Path) -> None:
+    """Write JSON, complete or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Args:
+        path: the file.
+        remedy: what the user can do when it is missing or damaged; ends the error message.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is no JSON object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; {remedy}.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no valid JSON ({error}); {remedy}.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object, but got {type(content).__name__}; {remedy}.")
+    return content
+
+
+def file_hash(path: str | Path, prefix: str = "") -> str:
+    """SHA-256 of a prefix and a file's content, as 32 hexadecimal digits.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; correct the path, or download the file again.")
+    digest = hashlib.sha256(prefix.encode())
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:32]
+
+
+def write_nifti(array: np.ndarray, affine: np.ndarray, path: str | Path) -> None:
+    """Write a NIfTI file, complete or not at all; the same voxels give the same bytes.
+
+    Args:
+        array: voxels (X, Y, Z).
+        affine: from voxel indices to RAS millimetres.
+        path: ends in ".nii.gz" or ".nii".
+
+    Raises:
+        ValueError: when the path has another ending.
+    """
+    if not str(path).endswith(NIFTI):
+        raise ValueError(f"path: expected a file that ends in {' or '.join(NIFTI)}, but got {path}.")
+    image = nib.Nifti1Image(array, affine)
+    # readers differ in which of the two they prefer, so both say the same
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    image.header.set_xyzt_units("mm")
+    content = image.to_bytes()
+    with atomic_path(path) as temporary:
+        # without a time stamp: caches are keyed by the hash of the file
+        temporary.write_bytes(gzip.compress(content, 1, mtime=0) if str(path).endswith(".gz") else content)
+
+
+def load_volume(path: str | Path) -> Volume:
+    """Read a medical volume as float32 and check it.
+
+    Args:
+        path: NIfTI (.nii, .nii.gz), NRRD (.nrrd) or MetaImage (.mha).
+
+    Returns:
+        the volume, axes as stored, affine in RAS.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is damaged, no medical volume or not 3-D, or holds NaN or infinity.
+    """
+    path = _existing(path)
+    try:
+        reader = NibabelReader() if str(path).endswith(NIFTI) else ITKReader()
+        array, meta = reader.get_data(reader.read(path))
+        array, affine = np.asarray(array, dtype=np.float32), np.asarray(meta["affine"], dtype=np.float64)
+    except Exception as error:  # damaged files raise whatever zlib, nibabel or ITK meet first
+        raise _unreadable(path, error) from error
+    shape = _checked_shape(path, array.shape)
+    if not np.isfinite(array).all():
+        count = int(np.count_nonzero(~np.isfinite(array)))
+        raise ValueError(f"{path}: {count} voxels are NaN or infinite; replace them, or export the volume again.")
+    return Volume(path, shape, affine, array)
+
+
+def load_mask(path: str | Path) -> Volume:
+    """Read a segmentation as int32, see `load_volume`.
+
+    Raises:
+        ValueError: also when a value is no whole number.
+    """
+    mask = load_volume(path)
+    values = mask.array.astype(np.int32)
+    if not np.array_equal(values, mask.array):
+        raise ValueError(f"{mask.path}: expected whole label values, but got fractions; resample masks with nearest.")
+    return Volume(mask.path, mask.shape, mask.affine, values)
+
+
+def read_grid(path: str | Path) -> Grid:
+    """Read where a volume's voxels lie, without decoding them where the format allows that (NIfTI).
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is damaged, no medical volume or not 3-D.
+    """
+    path = _existing(path)
+    if not str(path).endswith(NIFTI):
+        return load_volume(path)
+    try:
+        image: Any = nib.load(path)
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    return Grid(path, _checked_shape(path, image.shape), np.asarray(image.affine, dtype=np.float64))
+
+
+def check_same_grid(image: Grid, mask: Grid) -> None:
+    """Check that a mask lies on the voxels of its image.
+
+    Raises:
+        ValueError: when the shapes or the affines differ.
+    """
+    if image.shape != mask.shape:
+        raise ValueError(
+            f"{mask.path}: expected the shape {image.shape} of {image.path}, but got {mask.shape}; "
+            "resample the mask to the image with nearest, or pair the right files."
+        )
+    if not np.allclose(image.affine, mask.affine, atol=AFFINE_TOLERANCE):
+        raise ValueError(
+            f"{mask.path}: its affine differs from that of {image.path} by up to "
+            f"{np.abs(image.affine - mask.affine).max():.3g}; resample the mask with nearest, or correct its header."
+        )
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; correct the path, or download the file again.")
+    if not str(path).endswith(NIFTI + ITK):
+        raise ValueError(f"{path}: expected a medical volume ({', '.join(NIFTI + ITK)}); convert it to .nii.gz.")
+    return path
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return ValueError(f"{path} is damaged or no medical volume ({reason[-200:]}); download or export it again.")
+
+
+def _checked_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(shape) != 3 or 0 in shape:
+        raise ValueError(f"{path}: expected a 3-D volume, but got shape {tuple(shape)}; give one volume a file.")
+    return shape[0], shape[1], shape[2]

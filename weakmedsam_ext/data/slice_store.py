@@ -1,0 +1,178 @@
+"""Volumes decoded once into memory-mapped slices."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from monai.transforms import ScaleIntensityRange, generate_spatial_bounding_box
+from torch import Tensor
+from tqdm import tqdm
+
+from .io import Volume, atomic_path, file_hash, load_volume, read_json, write_json
+from .slice_geometry import SliceGeometry
+
+__all__ = ["SlicePreprocessing", "SliceStore", "build_slice_store"]
+
+FORMAT = 1  # part of every key: raise it when the same settings give other numbers
+
+
+@dataclass(frozen=True)
+class SlicePreprocessing:
+    """From a volume in any unit to slices in 0..1 on a square grid.
+
+    Args:
+        img_size: pixels along each side of a slice.
+        percentiles: of the whole volume's intensities that become 0 and 1; what lies outside is clipped.
+        content_threshold: margins where no slice exceeds this intensity (0..1, after scaling) are cropped; None keeps
+            them.
+    """
+
+    img_size: int = 256
+    percentiles: tuple[float, float] = (0.5, 99.5)
+    content_threshold: float | None = 0.05
+
+    def __post_init__(self) -> None:
+        lower, upper = self.percentiles
+        if not 0 <= lower < upper <= 100:
+            raise ValueError(f"percentiles: expected 0 <= lower < upper <= 100, but got {tuple(self.percentiles)}.")
+        if self.img_size < 1:
+            raise ValueError(f"img_size: expected a positive number of pixels, but got {self.img_size}.")
+        if self.content_threshold is not None and not 0 <= self.content_threshold < 1:
+            raise ValueError(f"content_threshold: expected 0 <= threshold < 1 or None, got {self.content_threshold}.")
+
+    def __call__(self, volume: Volume) -> tuple[Tensor, SliceGeometry]:
+        """Preprocess a volume.
+
+        Returns:
+            slices, float32 (Z, img_size, img_size) in 0..1, and the way back to the volume's grid.
+
+        Raises:
+            ValueError: when the intensities do not vary.
+        """
+        lower, upper = np.percentile(volume.array, self.percentiles)
+        if lower == upper:
+            raise ValueError(
+                f"{volume.path}: the percentiles {tuple(self.percentiles)} of its intensities are both {lower:g}; "
+                "leave the volume out, or widen the percentiles."
+            )
+        scaled = ScaleIntensityRange(float(lower), float(upper), 0.0, 1.0, clip=True)(volume.array)
+        geometry = SliceGeometry(volume.shape, self._content_box(scaled), self.img_size)
+        # antialiasing is a weighted mean up to rounding
+        return geometry.to_network(scaled).clamp_(0, 1), geometry
+
+    def _content_box(self, scaled: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
+        threshold = self.content_threshold
+        if threshold is None:
+            return (0, scaled.shape[0]), (0, scaled.shape[1])
+        brightest = np.asarray(scaled).max(axis=2)
+        (x_start, y_start), (x_end, y_end) = generate_spatial_bounding_box(
+            brightest[None], select_fn=lambda image: image > threshold
+        )
+        return (int(x_start), int(x_end)), (int(y_start), int(y_end))
+
+
+@dataclass(frozen=True)
+class SliceStore:
+    """Slices of many volumes on disk, float16 in 0..1, made by `build_slice_store`.
+
+    A slice is read when it is asked for and no file stays open: memory does not grow with the number of volumes, and
+    the store can be sent to the workers of a data loader.
+
+    Args:
+        root: folder of the memory-mapped arrays.
+        keys: case -> key of its arrays.
+        geometries: case -> way back to its volume's grid.
+        preprocessing: how the slices were made.
+    """
+
+    root: Path
+    keys: Mapping[str, str]
+    geometries: Mapping[str, SliceGeometry]
+    preprocessing: SlicePreprocessing
+
+    @property
+    def cases(self) -> list[str]:
+        """Names of the cases."""
+        return list(self.keys)
+
+    def __contains__(self, case: object) -> bool:
+        return case in self.keys
+
+    def __getitem__(self, case: str) -> np.ndarray:
+        """Memory-mapped float16 slices (Z, img_size, img_size) of a case."""
+        if case not in self.keys:
+            raise KeyError(f"case {case!r} is not in the slice store {self.root}; build the store with it.")
+        return np.load(_array_path(self.root, self.keys[case]), mmap_mode="r", allow_pickle=False)
+
+    def geometry(self, case: str) -> SliceGeometry:
+        """Way back to the grid of a case's volume."""
+        return self.geometries[case]
+
+
+def build_slice_store(
+    cases: Sequence[Mapping[str, str]],
+    root: str | Path,
+    img_size: int = 256,
+    percentiles: Sequence[float] = (0.5, 99.5),
+    content_threshold: float | None = 0.05,
+    progress: bool = True,
+) -> SliceStore:
+    """Decode volumes into a slice store, one after the other; what the store already holds is not decoded again.
+
+    Arrays are keyed by the hash of the file's content and of the settings: a changed file or setting is never answered
+    with old slices, and a build that was interrupted goes on where it stopped.
+
+    Args:
+        cases: items with "case" and "image" (path of the volume).
+        root: folder of the store; several data sets and settings can share it.
+        img_size: see `SlicePreprocessing`.
+        percentiles: see `SlicePreprocessing`.
+        content_threshold: see `SlicePreprocessing`.
+        progress: show a progress bar.
+
+    Returns:
+        the store.
+
+    Raises:
+        FileNotFoundError: when a volume is missing.
+        ValueError: when there is no case or one twice, a volume is damaged, not 3-D or constant, or a setting is wrong.
+    """
+    lower, upper = percentiles
+    preprocessing = SlicePreprocessing(int(img_size), (float(lower), float(upper)), content_threshold)
+    images = {item["case"]: Path(item["image"]) for item in cases}
+    if not images or len(images) != len(cases):
+        raise ValueError(f"cases: expected at least one, each once, but got {len(cases)} items of {len(images)} cases.")
+    root = Path(root).expanduser().absolute()
+    keys, geometries = {}, {}
+    settings = json.dumps([FORMAT, asdict(preprocessing)])
+    for case, path in tqdm(images.items(), desc=f"slice store {img_size} px", unit="case", disable=not progress):
+        keys[case] = file_hash(path, prefix=settings)
+        geometries[case] = _stored_geometry(root, keys[case]) or _decode(path, preprocessing, root, keys[case])
+    return SliceStore(root, keys, geometries, preprocessing)
+
+
+def _decode(path: Path, preprocessing: SlicePreprocessing, root: Path, key: str) -> SliceGeometry:
+    slices, geometry = preprocessing(load_volume(path))
+    with atomic_path(_array_path(root, key)) as temporary, temporary.open("wb") as file:
+        np.save(file, slices.numpy().astype(np.float16), allow_pickle=False)
+    # last: an array without its geometry is an unfinished one
+    write_json({"image": path.name, **asdict(preprocessing), "geometry": asdict(geometry)}, root / f"{key}.json")
+    return geometry
+
+
+def _stored_geometry(root: Path, key: str) -> SliceGeometry | None:
+    """Geometry of a finished entry; None when there is none, or when it was damaged."""
+    try:
+        geometry = SliceGeometry.from_json(read_json(root / f"{key}.json", "build it again")["geometry"])
+        slices = np.load(_array_path(root, key), mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return geometry if slices.shape == (geometry.shape[2], geometry.img_size, geometry.img_size) else None
+
+
+def _array_path(root: Path, key: str) -> Path:
+    return root / f"{key}.npy"

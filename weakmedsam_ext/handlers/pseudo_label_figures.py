@@ -1,0 +1,139 @@
+"""Figures of how pseudo-labels come about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.utils import optional_import
+from torch import Tensor
+
+from ..data import atomic_path
+from ..networks import CAMPseudoLabeler
+from ..networks.cam_pseudo_labeler import PseudoLabelSteps
+
+__all__ = ["PseudoLabelFigures", "plot_pseudo_label"]
+
+COLOURS = ("tab:red", "tab:green", "tab:blue", "tab:orange", "tab:purple", "tab:cyan", "tab:pink", "tab:olive")
+
+
+class PseudoLabelFigures:
+    """Draw every n-th slice that an evaluator pseudo-labels: image, CAM, guide, refined map, pseudo-label, reference.
+
+    Args:
+        labeler: the network that the evaluator runs.
+        output_dir: gets `<case>_<slice>.png`.
+        class_names: of the K classes.
+        every: draw every n-th slice.
+        reference: gives the mask (H, W) of a case and slice on the network's grid, for evaluation only.
+
+    Raises:
+        ValueError: when `every` is below 1.
+        ImportError: when matplotlib is missing.
+    """
+
+    def __init__(
+        self,
+        labeler: CAMPseudoLabeler,
+        output_dir: str | Path,
+        class_names: Sequence[str],
+        every: int = 20,
+        reference: Callable[[str, int], np.ndarray] | None = None,
+    ) -> None:
+        if every < 1:
+            raise ValueError(f"every: expected at least 1, but got {every}.")
+        _pyplot()
+        self.labeler = labeler
+        self.output_dir = Path(output_dir)
+        self.class_names = class_names
+        self.every = every
+        self.reference = reference
+        self._seen = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Draw while an engine runs whose output items have "image", "class_label", "case" and "slice"."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def start(self, engine: Engine) -> None:
+        """Count from the first slice again."""
+        self._seen = 0
+
+    @torch.no_grad()
+    def __call__(self, engine: Engine) -> None:
+        """Draw the slices of one iteration that are due."""
+        for item in engine.state.output:
+            if self._seen % self.every == 0:
+                self._draw(item)
+            self._seen += 1
+
+    def _draw(self, item: dict[str, Any]) -> None:
+        device = self.labeler.kernel.device
+        image, label = (torch.as_tensor(item[key]).to(device) for key in ("image", "class_label"))
+        steps = self.labeler.steps(image.unsqueeze(0), label.unsqueeze(0))
+        case, index = item["case"], int(item["slice"])
+        reference = self.reference(case, index) if self.reference else None
+        figure = plot_pseudo_label(image, steps, self.class_names, reference, f"{case}, slice {index}")
+        with atomic_path(self.output_dir / f"{case}_{index:03d}.png") as temporary:
+            figure.savefig(temporary, format="png", dpi=100)
+        _pyplot().close(figure)
+
+
+def plot_pseudo_label(
+    image: Tensor,
+    steps: PseudoLabelSteps,
+    class_names: Sequence[str],
+    reference: np.ndarray | None = None,
+    title: str = "",
+) -> Any:
+    """Draw the steps of one slice; a row for each class that is present.
+
+    Args:
+        image: (1, H, W).
+        steps: of a batch of one, see `CAMPseudoLabeler.steps`.
+        class_names: of the K classes.
+        reference: mask (H, W), k + 1 for class k.
+        title: of the figure.
+
+    Returns:
+        a matplotlib figure; close it after use.
+
+    Raises:
+        ImportError: when matplotlib is missing.
+    """
+    pyplot = _pyplot()
+    shown = [k for k in range(len(class_names)) if steps.soft[0, k].any()] or [0]
+    mask, background = steps.mask[0, 0].cpu().numpy(), image[0].cpu().numpy()
+    guide = None if steps.guide is None else steps.guide[0].mean(0)
+    columns = 5 + (guide is not None)
+    figure, axes = pyplot.subplots(
+        len(shown), columns, figsize=(2.4 * columns, 2.5 * len(shown) + 0.4), squeeze=False, layout="constrained"
+    )
+    for row, k in zip(axes, shown, strict=True):
+        panels = [("image", background, "gray"), (f"CAM, {class_names[k]}", steps.cam[0, k], "magma")]
+        panels += [("guide", guide, "viridis")] if guide is not None else []
+        panels += [("after the walk", steps.refined[0, k], "magma"), ("soft pseudo-label", steps.soft[0, k], "magma")]
+        for axis, (name, values, colours) in zip(row, panels, strict=False):
+            axis.imshow(np.asarray(torch.as_tensor(values).cpu()).T, cmap=colours, origin="lower")
+            axis.set_title(name, fontsize=9)
+        row[-1].imshow(background.T, cmap="gray", origin="lower")
+        row[-1].contour((mask == k + 1).T, [0.5], colors=COLOURS[k % len(COLOURS)], linewidths=1.2)
+        if reference is not None:
+            row[-1].contour((reference == k + 1).T, [0.5], colors="white", linestyles="dashed", linewidths=0.8)
+        row[-1].set_title("pseudo-label" + (" (white: reference)" if reference is not None else ""), fontsize=9)
+        for axis in row:
+            axis.set_axis_off()
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _pyplot() -> Any:
+    matplotlib, found = optional_import("matplotlib")
+    if not found:
+        raise ImportError('figures need matplotlib; run `pip install "weakmedsam-ext[report]"`.')
+    matplotlib.use("agg")
+    return optional_import("matplotlib.pyplot")[0]

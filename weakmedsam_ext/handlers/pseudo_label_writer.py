@@ -1,0 +1,108 @@
+"""Write pseudo-labels as volumes, one file a case, while an evaluator goes through slices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor
+
+from ..data import SliceLabels, SliceStore, read_grid, read_json, write_json, write_nifti
+from ..networks.cam_pseudo_labeler import soft_to_mask
+
+__all__ = ["PseudoLabelWriter"]
+
+SETTINGS_FILE = "settings.json"
+
+
+class PseudoLabelWriter:
+    """Collect the soft maps of a case's slices and write its pseudo-mask on the volume's own grid.
+
+    A case is written once all slices in which a class is visible have come by; other slices are background. Files
+    appear complete or not at all, and a case whose file is there is not asked for again (`remaining`), so a killed
+    stage goes on with the next case.
+
+    Args:
+        cases: items with "case" and "image", whose header gives the grid of the output.
+        store: where the slices come from.
+        labels: which classes are visible.
+        output_dir: gets `<case>.nii.gz` (0 background, k + 1 class k).
+        threshold: above which a voxel belongs to a class, see `CAMPseudoLabeler`.
+        settings: whatever the pseudo-labels depend on; files made with other settings are not continued.
+        pred_key: where an engine's output items hold the soft maps (K, H, W).
+
+    Raises:
+        ValueError: when `output_dir` holds pseudo-labels of other settings.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Mapping[str, str]],
+        store: SliceStore,
+        labels: SliceLabels,
+        output_dir: str | Path,
+        threshold: float = 0.5,
+        settings: Mapping[str, Any] | None = None,
+        pred_key: str = "pred",
+    ) -> None:
+        self.images = {item["case"]: item["image"] for item in cases}
+        self.store = store
+        self.labels = labels
+        self.output_dir = Path(output_dir)
+        self.threshold = threshold
+        self.settings = {"threshold": threshold, **(settings or {})}
+        self.pred_key = pred_key
+        self._slices: dict[str, dict[int, Tensor]] = {}
+        record = self.output_dir / SETTINGS_FILE
+        if record.exists() and read_json(record, f"delete {self.output_dir}") != self.settings:
+            raise ValueError(
+                f"{self.output_dir} holds pseudo-labels of other settings; give another output_dir, or delete it."
+            )
+
+    @property
+    def remaining(self) -> list[str]:
+        """Cases whose pseudo-label is still to be written."""
+        return [case for case in self.images if not self.path(case).exists()]
+
+    def path(self, case: str) -> Path:
+        """File of a case's pseudo-label."""
+        return self.output_dir / f"{case}.nii.gz"
+
+    def attach(self, engine: Engine) -> None:
+        """Write while an engine runs whose output items have "case", "slice" and the soft maps."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def start(self, engine: Engine) -> None:
+        """Record the settings, and write the cases in which no class is visible."""
+        write_json(self.settings, self.output_dir / SETTINGS_FILE)
+        self._slices.clear()
+        for case in self.remaining:
+            if not self._visible(case):
+                self._write(case, {})
+
+    def __call__(self, engine: Engine) -> None:
+        """Collect the slices of one iteration."""
+        for item in engine.state.output:
+            case = item["case"]
+            slices = self._slices.setdefault(case, {})
+            slices[int(item["slice"])] = torch.as_tensor(item[self.pred_key]).detach().float().cpu()
+            if self._visible(case) <= slices.keys():
+                self._write(case, self._slices.pop(case))
+
+    def _visible(self, case: str) -> set[int]:
+        return set(np.flatnonzero(self.labels.matrix(case).any(1)).tolist())
+
+    def _write(self, case: str, slices: Mapping[int, Tensor]) -> None:
+        geometry = self.store.geometry(case)
+        num_classes, size = len(self.labels.classes), geometry.img_size
+        maps = torch.zeros(geometry.shape[2], num_classes, size, size)
+        for index, soft in slices.items():
+            maps[index] = soft
+        volume = geometry.to_volume(maps).permute(3, 0, 1, 2)  # (Z, K, X, Y)
+        mask = soft_to_mask(volume, self.threshold)[:, 0].permute(1, 2, 0)
+        write_nifti(mask.numpy(), read_grid(self.images[case]).affine, self.path(case))

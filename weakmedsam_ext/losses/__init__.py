@@ -1,0 +1,5 @@
+"""Losses of weakly and semi-supervised training."""
+
+from .subclass_loss import SubclassLoss, subclass_target
+
+__all__ = ["SubclassLoss", "subclass_target"]

@@ -1,0 +1,158 @@
+"""From class-activation maps and known image-level labels to pseudo-masks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from monai.networks.layers import separable_filtering
+from monai.utils import look_up_option
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .affinity_random_walk import AffinityRandomWalk
+from .prompt_affinity import PromptAffinity
+
+__all__ = ["CAMPseudoLabeler", "PseudoLabelSteps"]
+
+EPS = 1e-6
+
+
+class PseudoLabelSteps(NamedTuple):
+    """What happens on the way to a pseudo-label.
+
+    Attributes:
+        cam: scaled class-activation maps on the walk's grid, (B, K, h, w) in 0..1.
+        guide: guide maps, (B, G, h, w); None without affinity.
+        refined: maps after the random walk, (B, K, h, w) in 0..1.
+        soft: maps at the image's size, blurred, scaled and gated by the known labels, (B, K, H, W) in 0..1; the maximum
+            of a class that is present is 1.
+        mask: 0 background, k + 1 for class k, uint8 (B, 1, H, W).
+    """
+
+    cam: Tensor
+    guide: Tensor | None
+    refined: Tensor
+    soft: Tensor
+    mask: Tensor
+
+
+class CAMPseudoLabeler(nn.Module):
+    """Pseudo-masks of slices whose classes are known (stage 3 of WeakMedSAM, Wang et al., IEEE TMI 2025).
+
+    CAM -> random walk guided by prompt affinity -> image size -> blur -> classes that the label excludes to zero ->
+    threshold. Where classes overlap, the larger value wins. A class that the label names never vanishes: each map is
+    scaled to a maximum of 1 after the blur, and a class that others cover entirely keeps its peak.
+
+    Args:
+        cam_network: network with `backbone` and `class_head`, such as `WeakMedSAMNet`.
+        affinity: guide maps for the walk; None leaves the CAMs as they are. When its backbone is that of `cam_network`,
+            the image is encoded only once.
+        walk: the random walk; `AffinityRandomWalk()` unless given.
+        walk_size: side of the grid of the walk in cells, without `affinity`; else the affinity's.
+        blur_kernel_size: odd number of pixels; 1 for no blur.
+        threshold: above which a pixel belongs to a class, relative to the class's maximum in the image.
+        output: "soft" or "mask", what a call returns.
+
+    Raises:
+        ValueError: when a setting is out of range or unknown.
+    """
+
+    def __init__(
+        self,
+        cam_network: nn.Module,
+        affinity: PromptAffinity | None = None,
+        walk: AffinityRandomWalk | None = None,
+        walk_size: int = 64,
+        blur_kernel_size: int = 21,
+        threshold: float = 0.5,
+        output: str = "soft",
+    ) -> None:
+        super().__init__()
+        if blur_kernel_size < 1 or blur_kernel_size % 2 == 0:
+            raise ValueError(f"blur_kernel_size: expected an odd number of pixels, but got {blur_kernel_size}.")
+        if not 0 < threshold < 1:
+            raise ValueError(f"threshold: expected a value between 0 and 1, but got {threshold}.")
+        self.cam_network = cam_network
+        self.affinity = affinity
+        self.walk = walk or AffinityRandomWalk()
+        self.walk_size = affinity.size if affinity else walk_size
+        self.threshold = threshold
+        self.output: str = look_up_option(output, ("soft", "mask"))
+        # OpenCV's sigma for a kernel size, which the released code relies on
+        sigma = 0.3 * ((blur_kernel_size - 1) / 2 - 1) + 0.8
+        offsets = torch.arange(blur_kernel_size) - blur_kernel_size // 2
+        kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+        self.kernel: Tensor
+        self.register_buffer("kernel", kernel / kernel.sum(), persistent=False)
+
+    def forward(self, image: Tensor, class_label: Tensor) -> Tensor:
+        """Pseudo-label slices.
+
+        Args:
+            image: (B, 1 or 3, H, W), intensities in 0..1.
+            class_label: (B, K), 1 where the class is known to be visible, else 0.
+
+        Returns:
+            soft maps (B, K, H, W) or masks (B, 1, H, W), see `output` and `PseudoLabelSteps`.
+
+        Raises:
+            ValueError: when shapes or values do not fit.
+        """
+        return getattr(self.steps(image, class_label), self.output)
+
+    def steps(self, image: Tensor, class_label: Tensor) -> PseudoLabelSteps:
+        """Pseudo-label slices and return every step; arguments as for a call."""
+        features, embedding = self.cam_network.backbone.encode(image)  # type: ignore[operator, union-attr]
+        cam = self.cam_network.class_head(features).float()  # type: ignore[operator]
+        if tuple(class_label.shape) != tuple(cam.shape[:2]):
+            raise ValueError(f"class_label: expected shape {tuple(cam.shape[:2])}, but got {tuple(class_label.shape)}.")
+        if not ((class_label == 0) | (class_label == 1)).all():
+            raise ValueError("class_label: expected 0 or 1 for every class, but got other values.")
+        cam = min_max_scale(_resize(cam, self.walk_size))
+        guide = self._guide(image, embedding)
+        refined = cam if guide is None else self.walk(cam, guide)
+        soft = self._soft(refined, image.shape[-1], class_label > 0)
+        return PseudoLabelSteps(cam, guide, refined, soft, soft_to_mask(soft, self.threshold))
+
+    def _guide(self, image: Tensor, embedding: Tensor) -> Tensor | None:
+        if self.affinity is None:
+            return None
+        if self.affinity.backbone is self.cam_network.backbone:
+            return self.affinity.guide(embedding)
+        return self.affinity(image)
+
+    def _soft(self, refined: Tensor, size: int, present: Tensor) -> Tensor:
+        radius = len(self.kernel) // 2
+        soft = _resize(refined, size)
+        if radius:
+            # mirrored borders: zeros would darken what touches the border
+            padded = F.pad(soft, (radius,) * 4, mode="reflect")
+            soft = separable_filtering(padded, [self.kernel, self.kernel])[..., radius:-radius, radius:-radius]
+        return min_max_scale(soft) * present[..., None, None]
+
+
+def min_max_scale(maps: Tensor) -> Tensor:
+    """Scale each map of (B, K, H, W) to (x - min + 1e-6) / (max - min + 1e-6); a constant map becomes 1."""
+    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+    return (maps - low + EPS) / (high - low + EPS)
+
+
+def soft_to_mask(soft: Tensor, threshold: float) -> Tensor:
+    """Masks (B, 1, H, W) of soft maps (B, K, H, W): the class of the largest value where that exceeds the threshold.
+
+    A class whose map is positive somewhere, but which others cover entirely, gets the pixel of its maximum.
+    """
+    value, index = soft.max(dim=1, keepdim=True)
+    mask = torch.where(value > threshold, index + 1, 0)
+    peaks = soft.flatten(2).argmax(-1)  # (B, K)
+    present = soft.flatten(2).amax(-1) > 0
+    for k in range(soft.shape[1]):
+        covered = present[:, k] & ~(mask == k + 1).flatten(1).any(1)
+        flat = mask.flatten(1)
+        flat[covered, peaks[covered, k]] = k + 1
+    return mask.to(torch.uint8)
+
+
+def _resize(maps: Tensor, size: int) -> Tensor:
+    return F.interpolate(maps, (size, size), mode="bilinear", align_corners=False)

@@ -1,0 +1,101 @@
+"""Guide map of prompt affinity mining: what a promptable network sees at every node of a grid of points."""
+
+from __future__ import annotations
+
+import torch
+from monai.utils import look_up_option
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["COMBINATIONS", "PromptAffinity", "point_grid"]
+
+COMBINATIONS = ("sum_logits", "mean_logits", "mean_probability", "probabilities")
+
+
+def point_grid(img_size: int, grid_size: int) -> Tensor:
+    """Single points over the whole image, in rows from the top left.
+
+    Args:
+        img_size: side of the square image in pixels.
+        grid_size: points along each side, g.
+
+    Returns:
+        (g * g, 1, 2), x and y in pixels: ((i + 0.5) * img_size / g, (j + 0.5) * img_size / g).
+    """
+    centres = (torch.arange(grid_size) + 0.5) * img_size / grid_size
+    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    return torch.stack([x, y], dim=-1).view(-1, 1, 2)
+
+
+class PromptAffinity(nn.Module):
+    """Ask a promptable network "what is here?" all over an image and combine the answers into one guide map.
+
+    Pixels that the answers treat alike belong together (Wang et al., WeakMedSAM, IEEE TMI 2025). The image is encoded
+    once; all prompts are answered from that embedding.
+
+    Args:
+        backbone: network with `img_size`, `encode(image) -> (features, embedding)` and `decode(embedding, points,
+            labels, multimask) -> (mask logits, predicted IoU)`.
+        grid_size: points along each side of the image, g.
+        combine: how the g * g mask logits become the guide: "sum_logits" (released; the affinity collapses as the grid
+            grows), "mean_logits", "mean_probability" (one channel each), or "probabilities" (g * g channels).
+        size: side of the guide map in cells, to which masks are averaged or interpolated.
+        scale: which mask is meant: None for the network's single mask, 0, 1 or 2 for one of its three for ambiguous
+            prompts.
+        prompt_batch_size: prompts that are decoded at once for all images of the batch; all of them unless given.
+
+    Raises:
+        ValueError: when a setting is out of range or unknown.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        grid_size: int = 4,
+        combine: str = "mean_probability",
+        size: int = 64,
+        scale: int | None = None,
+        prompt_batch_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("grid_size", grid_size), ("size", size), ("prompt_batch_size", prompt_batch_size or 1)):
+            if value < 1:
+                raise ValueError(f"{name}: expected at least 1, but got {value}.")
+        self.backbone = backbone
+        self.grid_size = grid_size
+        self.combine: str = look_up_option(combine, COMBINATIONS)
+        self.size = size
+        self.scale = None if scale is None else look_up_option(scale, (0, 1, 2))
+        self.prompt_batch_size = prompt_batch_size or grid_size**2
+        img_size: int = backbone.img_size  # type: ignore[assignment]
+        self.points: Tensor
+        self.register_buffer("points", point_grid(img_size, grid_size), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Guide maps (B, G, size, size) of images (B, 1 or 3, H, W); G is 1, or g * g for "probabilities"."""
+        return self.guide(self.backbone.encode(image)[1])  # type: ignore[operator]
+
+    def guide(self, embedding: Tensor) -> Tensor:
+        """Guide maps (B, G, size, size) of images whose embedding (B, P, h, w) is there already."""
+        total, parts = torch.zeros((), device=embedding.device), []
+        for points in self.points.split(self.prompt_batch_size):
+            answers = self._answers(embedding, points)
+            if self.combine == "probabilities":
+                parts.append(answers.sigmoid())
+            else:
+                total = total + (answers.sigmoid() if self.combine == "mean_probability" else answers).sum(
+                    1, keepdim=True
+                )
+        if parts:
+            return torch.cat(parts, dim=1)
+        return total if self.combine == "sum_logits" else total / len(self.points)
+
+    def _answers(self, embedding: Tensor, points: Tensor) -> Tensor:
+        """Mask logits (B, Q, size, size) at points (Q, 1, 2)."""
+        points = points.expand(len(embedding), -1, -1, -1)
+        labels = torch.ones(points.shape[:-1], dtype=torch.long, device=points.device)
+        masks, _ = self.backbone.decode(embedding, points, labels, self.scale is not None)  # type: ignore[operator]
+        masks = masks[:, :, self.scale or 0].float()
+        if masks.shape[-1] % self.size == 0:
+            return F.avg_pool2d(masks, masks.shape[-1] // self.size)
+        return F.interpolate(masks, (self.size, self.size), mode="bilinear", align_corners=False)

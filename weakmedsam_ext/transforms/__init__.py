@@ -1,0 +1,20 @@
+"""Transforms in MONAI's manner: an array version and a dictionary version (`...d`) of each."""
+
+from .affinity_refine import AffinityRefine, AffinityRefineD, AffinityRefined, AffinityRefineDict
+from .image_level_label import ImageLevelLabel, ImageLevelLabelD, ImageLevelLabeld, ImageLevelLabelDict
+from .slice_wise import SliceWise, SliceWiseD, SliceWised, SliceWiseDict
+
+__all__ = [
+    "AffinityRefine",
+    "AffinityRefineD",
+    "AffinityRefineDict",
+    "AffinityRefined",
+    "ImageLevelLabel",
+    "ImageLevelLabelD",
+    "ImageLevelLabelDict",
+    "ImageLevelLabeld",
+    "SliceWise",
+    "SliceWiseD",
+    "SliceWiseDict",
+    "SliceWised",
+]
