@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import AFFINE, SHAPE
 from monai.data import DataLoader
+from tiny_dataset import AFFINE, SHAPE
 
 from weakmedsam_ext.data import (
     SliceDataset,

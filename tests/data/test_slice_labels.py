@@ -3,7 +3,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import AFFINE, POSITIVE, SHAPE
+from tiny_dataset import AFFINE, POSITIVE, SHAPE
 
 from weakmedsam_ext.data import SliceLabels, decathlon_cases, slice_labels_from_masks, write_nifti
 

@@ -2,7 +2,7 @@ import pickle
 
 import numpy as np
 import pytest
-from conftest import AFFINE
+from tiny_dataset import AFFINE
 
 from weakmedsam_ext.data import build_slice_store, decathlon_cases, load_volume, slice_store, write_nifti
 

@@ -36,7 +36,7 @@ def run(writer, store, labels, answer, batch_size=2):
         [dataset[i] for i in range(start, min(start + batch_size, len(dataset)))]
         for start in range(0, len(dataset), batch_size)
     ]
-    engine = Engine(lambda _, batch: [{**item, "pred": answer(item)} for item in batch])
+    engine = Engine(lambda _, batch: [{"pred": answer(item)} for item in batch])
     writer.attach(engine)
     engine.run(batches or [[]])
 

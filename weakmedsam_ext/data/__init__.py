@@ -21,6 +21,7 @@ from .slice_geometry import SliceGeometry
 from .slice_labels import SliceLabels, slice_labels_from_masks
 from .slice_labels_csv import slice_labels_from_csv
 from .slice_store import SlicePreprocessing, SliceStore, build_slice_store
+from .slice_study import SliceStudy
 from .subclass_clustering import SubclassClustering
 from .subclasses import Subclasses
 
@@ -33,6 +34,7 @@ __all__ = [
     "SliceLabels",
     "SlicePreprocessing",
     "SliceStore",
+    "SliceStudy",
     "SubclassClustering",
     "Subclasses",
     "Volume",

@@ -1,6 +1,7 @@
-"""Ignite handlers: writing pseudo-labels and figures."""
+"""Ignite handlers: pseudo-labels as volumes, figures, and training that survives being killed."""
 
 from .pseudo_label_figures import PseudoLabelFigures, plot_pseudo_label
 from .pseudo_label_writer import PseudoLabelWriter
+from .resumable_epochs import ResumableEpochs
 
-__all__ = ["PseudoLabelFigures", "PseudoLabelWriter", "plot_pseudo_label"]
+__all__ = ["PseudoLabelFigures", "PseudoLabelWriter", "ResumableEpochs", "plot_pseudo_label"]

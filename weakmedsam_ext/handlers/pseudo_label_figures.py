@@ -55,7 +55,7 @@ class PseudoLabelFigures:
         self._seen = 0
 
     def attach(self, engine: Engine) -> None:
-        """Draw while an engine runs whose output items have "image", "class_label", "case" and "slice"."""
+        """Draw while an engine runs whose batch items have "image", "class_label", "case" and "slice"."""
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
@@ -66,7 +66,7 @@ class PseudoLabelFigures:
     @torch.no_grad()
     def __call__(self, engine: Engine) -> None:
         """Draw the slices of one iteration that are due."""
-        for item in engine.state.output:
+        for item in engine.state.batch:
             if self._seen % self.every == 0:
                 self._draw(item)
             self._seen += 1

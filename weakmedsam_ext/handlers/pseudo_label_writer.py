@@ -73,11 +73,11 @@ class PseudoLabelWriter:
         return self.output_dir / f"{case}.nii.gz"
 
     def attach(self, engine: Engine) -> None:
-        """Write while an engine runs whose output items have "case", "slice" and the soft maps."""
-        engine.add_event_handler(Events.STARTED, self.start)
+        """Write while an engine runs; its batch items have "case" and "slice", its output items the soft maps."""
+        engine.add_event_handler(Events.STARTED, lambda: self.prepare())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
-    def start(self, engine: Engine) -> None:
+    def prepare(self) -> None:
         """Record the settings, and write the cases in which no class is visible."""
         write_json(self.settings, self.output_dir / SETTINGS_FILE)
         self._slices.clear()
@@ -87,10 +87,10 @@ class PseudoLabelWriter:
 
     def __call__(self, engine: Engine) -> None:
         """Collect the slices of one iteration."""
-        for item in engine.state.output:
+        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             case = item["case"]
             slices = self._slices.setdefault(case, {})
-            slices[int(item["slice"])] = torch.as_tensor(item[self.pred_key]).detach().float().cpu()
+            slices[int(item["slice"])] = torch.as_tensor(output[self.pred_key]).detach().float().cpu()
             if self._visible(case) <= slices.keys():
                 self._write(case, self._slices.pop(case))
 
