@@ -16,6 +16,7 @@ from .io import (
 )
 from .la2018 import prepare_la2018
 from .phantoms import SUBTYPES, HeartPhantom, heart_phantom, write_phantoms
+from .region_store import ReadRegionsd, RegionStore, build_region_store, region_hierarchy
 from .slice_dataset import SliceDataset
 from .slice_geometry import SliceGeometry
 from .slice_labels import SliceLabels, slice_labels_from_masks
@@ -29,6 +30,8 @@ __all__ = [
     "SUBTYPES",
     "Grid",
     "HeartPhantom",
+    "ReadRegionsd",
+    "RegionStore",
     "SliceDataset",
     "SliceGeometry",
     "SliceLabels",
@@ -39,6 +42,7 @@ __all__ = [
     "Subclasses",
     "Volume",
     "atomic_path",
+    "build_region_store",
     "build_slice_store",
     "check_same_grid",
     "decathlon_cases",
@@ -51,6 +55,7 @@ __all__ = [
     "read_split",
     "slice_labels_from_csv",
     "slice_labels_from_masks",
+    "region_hierarchy",
     "split_cases",
     "write_json",
     "write_nifti",

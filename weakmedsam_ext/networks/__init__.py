@@ -6,6 +6,7 @@ from .checkpoints import load_checkpoint
 from .efficient_sam import EfficientSAM
 from .factory import NETWORKS, build_network
 from .prompt_affinity import COMBINATIONS, PromptAffinity, point_grid
+from .random_clicks import ClickAnswers, RandomClicks
 from .sam_med3d import SAMMed3D
 from .sam_vit import SAMViT
 from .samus import SAMUS
@@ -18,7 +19,9 @@ __all__ = [
     "TRAINABLE_POLICIES",
     "AffinityRandomWalk",
     "CAMPseudoLabeler",
+    "ClickAnswers",
     "EfficientSAM",
+    "RandomClicks",
     "PromptAffinity",
     "PseudoLabelSteps",
     "SAMMed3D",

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from weakmedsam_ext.data import ReadRegionsd, build_region_store, build_slice_store, region_hierarchy, write_nifti
+
+
+@pytest.fixture
+def squares():
+    """A dark and a bright half with a small square in one of them."""
+    image = np.zeros((48, 48), np.float32)
+    image[:, 24:] = 0.9
+    image[10:20, 6:16] = 0.45
+    return image
+
+
+def test_regions_are_the_objects(squares):
+    regions = region_hierarchy(squares)
+    assert regions.shape == (3, 48, 48) and regions.dtype == np.uint16
+    for scale in regions[:2]:
+        assert scale[2, 2] != scale[2, 45] and scale[15, 10] not in (scale[2, 2], scale[2, 45])
+
+
+def test_coarser_scales_have_fewer_regions():
+    noise = np.random.default_rng(0).random((64, 64)).astype(np.float32)
+    counts = [len(np.unique(scale)) for scale in region_hierarchy(noise)]
+    assert counts == sorted(counts, reverse=True) and counts[0] > counts[2]
+
+
+def test_store_is_computed_once_and_read_per_slice(squares, tmp_path):
+    volume = np.stack([squares, squares.T, squares[::-1]], axis=-1)
+    write_nifti(volume, np.eye(4), tmp_path / "a.nii.gz")
+    cases = [{"case": "a", "image": str(tmp_path / "a.nii.gz")}]
+    slices = build_slice_store(cases, tmp_path / "slices", img_size=48, content_threshold=None, progress=False)
+    store = build_region_store(slices, tmp_path / "regions", progress=False)
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "regions").iterdir()}
+    again = build_region_store(slices, tmp_path / "regions", progress=False)
+    assert files == {path: path.stat().st_mtime_ns for path in (tmp_path / "regions").iterdir()} and len(files) == 1
+    item = ReadRegionsd(again)({"case": "a", "slice": 1, "image": None})
+    expected = region_hierarchy(slices["a"][1])
+    assert torch.equal(item["label"], torch.from_numpy(expected.astype(np.int32)))
+    assert build_region_store(slices, tmp_path / "regions", scales=(50,), progress=False).keys != store.keys
+
+
+def test_wrong_settings_and_unknown_cases_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"scales: expected positive numbers, but got \(\)"):
+        build_region_store(None, tmp_path, scales=())
+    write_nifti(np.random.default_rng(0).random((16, 16, 2), dtype=np.float32), np.eye(4), tmp_path / "a.nii.gz")
+    cases = [{"case": "a", "image": str(tmp_path / "a.nii.gz")}]
+    slices = build_slice_store(cases, tmp_path / "slices", img_size=16, progress=False)
+    with pytest.raises(KeyError, match="case 'b' is not in the region store"):
+        build_region_store(slices, tmp_path / "regions", progress=False)["b"]

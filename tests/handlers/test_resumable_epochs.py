@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.data import DataLoader, Dataset, DistributedSampler
+from monai.engines import SupervisedTrainer
+from monai.handlers import LrScheduleHandler
+from monai.transforms import Compose, RandGaussianNoised
+
+from weakmedsam_ext.handlers import ResumableEpochs
+
+
+class Killed(Exception):
+    pass
+
+
+def train(path, epochs=4, killed_at=None, settings=None, num_workers=0):
+    """Train a small network with random order, noise and dropout; optionally die in the middle of an epoch."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Dropout(), torch.nn.Linear(8, 1))
+    optimizer = torch.optim.Adam(network.parameters(), 0.01)
+    transform = Compose([RandGaussianNoised("image", prob=1.0)])
+    data = [{"image": torch.full((3,), float(i)), "label": torch.tensor([float(i)])} for i in range(10)]
+    dataset = Dataset(data, transform)
+    sampler = DistributedSampler(dataset, num_replicas=1, rank=0, shuffle=True)
+    loader = DataLoader(dataset, batch_size=3, sampler=sampler, num_workers=num_workers)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=4 * len(loader))
+    objects = {"network": network, "optimizer": optimizer, "lr_scheduler": scheduler}
+    seen = []
+
+    def loss(pred, target):
+        seen.append(float((pred - target).square().mean()))
+        if killed_at is not None and len(seen) > killed_at:
+            raise Killed
+        return (pred - target).square().mean()
+
+    trainer = SupervisedTrainer(
+        device="cpu",
+        max_epochs=epochs,
+        train_data_loader=loader,
+        network=network,
+        optimizer=optimizer,
+        loss_function=loss,
+        train_handlers=[
+            ResumableEpochs(path / "last.pt", objects, 7, transform, settings, path / "models" / "final.pt"),
+            LrScheduleHandler(scheduler, epoch_level=False, print_lr=False),
+        ],
+    )
+    trainer.run()
+    return network.state_dict(), seen
+
+
+def equal(a, b):
+    return all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize("killed_at", [0, 2, 4, 9, 15])
+def test_a_killed_training_ends_with_the_same_weights(tmp_path, killed_at):
+    straight, losses = train(tmp_path / "straight")
+    assert len(losses) == 16
+    with pytest.raises(Killed):
+        train(tmp_path / "cut", killed_at=killed_at)
+    assert not (tmp_path / "cut" / "models" / "final.pt").exists()
+    resumed, rest = train(tmp_path / "cut")
+    assert equal(straight, resumed)
+    assert rest == losses[killed_at // 4 * 4 :]  # the epoch that was cut starts anew
+
+
+def test_workers_of_the_loader_draw_the_same_numbers(tmp_path):
+    straight, _ = train(tmp_path / "straight", num_workers=1)
+    with pytest.raises(Killed):
+        train(tmp_path / "cut", killed_at=9, num_workers=1)
+    assert equal(straight, train(tmp_path / "cut", num_workers=1)[0])
+
+
+def test_epochs_differ_and_finished_training_is_not_repeated(tmp_path):
+    weights, losses = train(tmp_path)
+    assert len(set(losses)) == 16
+    again, none = train(tmp_path)
+    assert none == [] and equal(weights, again)
+    final = torch.load(tmp_path / "models" / "final.pt", weights_only=True)
+    assert equal(final["model"], weights) and list(final) == ["model"]
+
+
+def test_other_settings_and_damaged_files_are_refused(tmp_path):
+    train(tmp_path, settings={"learning_rate": 0.01})
+    with pytest.raises(ValueError, match="last.pt was written with other settings; delete it"):
+        train(tmp_path, settings={"learning_rate": 0.02})
+    (tmp_path / "last.pt").write_bytes((tmp_path / "last.pt").read_bytes()[:500])
+    with pytest.raises(ValueError, match="last.pt is damaged; delete it to train from the start"):
+        train(tmp_path, settings={"learning_rate": 0.01})

@@ -1,0 +1,5 @@
+"""Chaining the stages of a bundle."""
+
+from .pipeline import Pipeline
+
+__all__ = ["Pipeline"]

@@ -1,0 +1,132 @@
+"""Run the stages of a bundle in order, skip what is finished, go on where a run was cut."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigWorkflow
+
+from ..data import read_json, write_json
+
+__all__ = ["Pipeline"]
+
+logger = logging.getLogger(__name__)
+
+
+class Pipeline:
+    """Stages that depend on each other in their order.
+
+    A stage is finished when its record in `output_dir`/stages was made from the same config, the same settings and the
+    same stages before, and all its outputs are there. A changed setting therefore runs its stage and all later ones
+    again, in a fresh `output_dir` or after their outputs were deleted.
+
+    Args:
+        config_dir: folder of the stages' configs.
+        bundle_root: root of the bundle.
+        output_dir: what the stages write to.
+        stages: in order, each {"name", "config" (file in `config_dir`), "outputs" (paths under `output_dir`), and
+            optionally "settings" (of this stage alone) and "enabled"}.
+        settings: of all stages; a stage gets those that its config declares at the top level.
+
+    Raises:
+        ValueError: when there is no stage, or two have one name.
+    """
+
+    def __init__(
+        self,
+        config_dir: str | Path,
+        bundle_root: str | Path,
+        output_dir: str | Path,
+        stages: Sequence[Mapping[str, Any]],
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.config_dir = Path(config_dir)
+        self.bundle_root = Path(bundle_root)
+        self.output_dir = Path(output_dir)
+        self.stages = [stage for stage in stages if stage.get("enabled", True)]
+        self.settings = dict(settings or {})
+        names = [stage["name"] for stage in self.stages]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"stages: expected at least one, each with its own name, but got {names}.")
+
+    def run(self) -> None:
+        """Run what is not finished.
+
+        Raises:
+            SystemExit: with one sentence, when a stage meets bad input.
+        """
+        key = ""
+        for number, stage in enumerate(self.stages, 1):
+            title = f"[{number}/{len(self.stages)}] {stage['name']}"
+            overrides = self._overrides(stage)
+            key = self._key(stage, overrides, key)
+            if self._is_finished(stage, key):
+                logger.info("%s: finished before", title)
+                continue
+            logger.info("%s: running", title)
+            start = time.monotonic()
+            self._run_stage(stage, overrides)
+            seconds = time.monotonic() - start
+            write_json({"key": key, "seconds": round(seconds, 1)}, self._record(stage))
+            logger.info("%s: finished in %.0f s", title, seconds)
+
+    def _overrides(self, stage: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings of a stage, those that its config declares."""
+        config = read_json(self.config_dir / stage["config"], "restore the bundle")
+        wanted = {**self.settings, **stage.get("settings", {})}
+        unknown = set(stage.get("settings", {})) - set(config)
+        if unknown:
+            raise ValueError(f"stage {stage['name']!r}: {stage['config']} does not declare {sorted(unknown)}.")
+        return {
+            "bundle_root": str(self.bundle_root),
+            "output_dir": str(self.output_dir),
+            **{name: value for name, value in wanted.items() if name in config},
+        }
+
+    def _key(self, stage: Mapping[str, Any], overrides: Mapping[str, Any], before: str) -> str:
+        config = (self.config_dir / stage["config"]).read_text()
+        where = ("bundle_root", "output_dir")  # a moved folder is no reason to compute anything again
+        settings = {name: str(value) for name, value in sorted(overrides.items()) if name not in where}
+        return hashlib.sha256(json.dumps([before, config, settings]).encode()).hexdigest()
+
+    def _is_finished(self, stage: Mapping[str, Any], key: str) -> bool:
+        record = self._record(stage)
+        if not record.exists() or read_json(record, "delete it").get("key") != key:
+            return False
+        return all((self.output_dir / path).exists() for path in stage["outputs"])
+
+    def _record(self, stage: Mapping[str, Any]) -> Path:
+        return self.output_dir / "stages" / f"{stage['name']}.json"
+
+    def _run_stage(self, stage: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+        workflow = ConfigWorkflow(
+            config_file=str(self.config_dir / stage["config"]),
+            meta_file=str(self.config_dir / "metadata.json"),
+            logging_file=False,
+            workflow_type="train",
+            **overrides,
+        )
+        try:
+            workflow.initialize()
+            workflow.run()
+            workflow.finalize()
+        except Exception as error:
+            cause = root_cause(error)
+            if not isinstance(cause, (ValueError, OSError, ImportError)):
+                raise
+            logger.error("stage %r stopped: %s", stage["name"], cause)
+            sys.exit(f"error in stage {stage['name']!r}: {cause}")
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The error that the others were raised from: MONAI wraps what a config's expression raises."""
+    while error.__cause__ is not None and isinstance(error, RuntimeError):
+        error = error.__cause__
+    return error
