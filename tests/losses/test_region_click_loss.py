@@ -48,19 +48,21 @@ def test_regions_need_three_scales(regions):
         RegionClickLoss()((torch.zeros(1, 1, 3, 4, 4), torch.zeros(1, 1, 3), torch.zeros(1, 1, 2)), regions[:, :2])
 
 
+@pytest.mark.slow
 def test_a_tiny_network_learns_one_image(regions):
     network = RandomClicks(build_network("efficient_sam_tiny", img_size=32, depth=1), num_clicks=8)
     image = (regions[:, :1].float() / 3).repeat_interleave(2, -1).repeat_interleave(2, -2)
     target = regions.repeat_interleave(2, -1).repeat_interleave(2, -2)
-    optimiser, loss = torch.optim.Adam(network.parameters(), 2e-3), RegionClickLoss()
+    optimiser, loss = torch.optim.AdamW(network.parameters(), 1e-3), RegionClickLoss()
     history = []
-    for _ in range(150):
+    for _ in range(350):  # at first it answers every click alike; then it finds out where the click is
         optimiser.zero_grad()
         value = loss(network(image), target)
         value.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         history.append(float(value.detach()))
-    assert statistics.median(history[-20:]) < 0.6 * statistics.median(history[:5])
+    assert statistics.median(history[-20:]) < 0.2 * statistics.median(history[:20])
 
 
 def test_clicks_follow_the_seed_and_both_outputs_are_trained():
