@@ -66,6 +66,13 @@ def test_a_stage_that_dies_is_run_again_and_what_was_finished_is_not(folder):
     assert run(folder) == ["first a", "second 1", "second 1"]
 
 
+def test_a_function_is_called_when_its_stage_comes(folder):
+    def written_by_the_first():
+        return (folder / "out" / "first").read_text()
+
+    assert run(folder, settings={"number": written_by_the_first})[1:] == ["second done"]
+
+
 def test_disabled_stages_are_left_out(folder):
     assert run(folder, enabled=False) == ["first a"]
 
@@ -73,5 +80,5 @@ def test_disabled_stages_are_left_out(folder):
 def test_wrong_stages_are_refused(folder):
     with pytest.raises(ValueError, match="stages: expected at least one, each with its own name, but got "):
         Pipeline(folder, folder, folder / "out", [{"name": "a"}, {"name": "a"}])
-    with pytest.raises(ValueError, match=r"stage 'two': second.json does not declare \['colour'\]"):
+    with pytest.raises(SystemExit, match=r"stage 'two': second.json does not declare \['colour'\]"):
         run(folder, settings={"colour": 1})

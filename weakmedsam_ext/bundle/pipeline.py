@@ -33,7 +33,8 @@ class Pipeline:
         output_dir: what the stages write to.
         stages: in order, each {"name", "config" (file in `config_dir`), "outputs" (paths under `output_dir`), and
             optionally "settings" (of this stage alone) and "enabled"}.
-        settings: of all stages; a stage gets those that its config declares at the top level.
+        settings: of all stages; a stage gets those that its config declares at the top level. A function is called
+            without arguments when its stage's turn comes, for what is not known before.
 
     Raises:
         ValueError: when there is no stage, or two have one name.
@@ -65,17 +66,28 @@ class Pipeline:
         key = ""
         for number, stage in enumerate(self.stages, 1):
             title = f"[{number}/{len(self.stages)}] {stage['name']}"
-            overrides = self._overrides(stage)
-            key = self._key(stage, overrides, key)
-            if self._is_finished(stage, key):
-                logger.info("%s: finished before", title)
-                continue
-            logger.info("%s: running", title)
-            start = time.monotonic()
-            self._run_stage(stage, overrides)
-            seconds = time.monotonic() - start
-            write_json({"key": key, "seconds": round(seconds, 1)}, self._record(stage))
-            logger.info("%s: finished in %.0f s", title, seconds)
+            try:
+                key = self._run_once(stage, title, key)
+            except Exception as error:
+                cause = root_cause(error)
+                if not isinstance(cause, (ValueError, OSError, ImportError)):
+                    raise
+                sys.exit(f"error in stage {stage['name']!r}: {cause}")
+
+    def _run_once(self, stage: Mapping[str, Any], title: str, before: str) -> str:
+        """Run a stage unless it is finished; returns its key."""
+        overrides = self._overrides(stage)
+        key = self._key(stage, overrides, before)
+        if self._is_finished(stage, key):
+            logger.info("%s: finished before", title)
+            return key
+        logger.info("%s: running", title)
+        start = time.monotonic()
+        self._run_stage(stage, overrides)
+        seconds = time.monotonic() - start
+        write_json({"key": key, "seconds": round(seconds, 1)}, self._record(stage))
+        logger.info("%s: finished in %.0f s", title, seconds)
+        return key
 
     def _overrides(self, stage: Mapping[str, Any]) -> dict[str, Any]:
         """Settings of a stage, those that its config declares."""
@@ -87,7 +99,7 @@ class Pipeline:
         return {
             "bundle_root": str(self.bundle_root),
             "output_dir": str(self.output_dir),
-            **{name: value for name, value in wanted.items() if name in config},
+            **{name: value() if callable(value) else value for name, value in wanted.items() if name in config},
         }
 
     def _key(self, stage: Mapping[str, Any], overrides: Mapping[str, Any], before: str) -> str:
@@ -113,16 +125,9 @@ class Pipeline:
             workflow_type="train",
             **overrides,
         )
-        try:
-            workflow.initialize()
-            workflow.run()
-            workflow.finalize()
-        except Exception as error:
-            cause = root_cause(error)
-            if not isinstance(cause, (ValueError, OSError, ImportError)):
-                raise
-            logger.error("stage %r stopped: %s", stage["name"], cause)
-            sys.exit(f"error in stage {stage['name']!r}: {cause}")
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
 
 
 def root_cause(error: BaseException) -> BaseException:

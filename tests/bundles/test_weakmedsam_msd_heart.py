@@ -1,0 +1,142 @@
+"""The heart bundle from slice labels to masks, on phantoms of a few voxels."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+
+from weakmedsam_ext.data import SliceStudy, write_phantoms
+
+BUNDLE = Path(__file__).parents[2] / "bundles" / "weakmedsam_msd_heart"
+CONFIGS = [str(BUNDLE / "configs" / name) for name in ("pipeline.json", "demo.json")]
+SMALL = {
+    "img_size": 32,
+    "roi_size": 32,
+    "walk_size": 16,
+    "num_folds": 2,
+    "num_test": 2,
+    "num_subclasses": 2,
+    "pretrain_epochs": 1,
+    "cam_epochs": 2,
+    "train_epochs": 2,
+    "slices_per_volume": 4,
+    "volumes_per_batch": 2,
+    "device": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("phantoms")
+    write_phantoms(folder, num_cases=8, size=(32, 36, 8), progress=False)
+    return folder
+
+
+def run(dataset_dir, output_dir, **settings):
+    workflow = ConfigWorkflow(
+        config_file=CONFIGS,
+        meta_file=str(BUNDLE / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type="train",
+        bundle_root=str(BUNDLE),
+        dataset_dir=str(dataset_dir),
+        output_dir=str(output_dir),
+        **{**SMALL, **settings},
+    )
+    workflow.initialize()
+    workflow.run()
+
+
+@pytest.fixture(scope="module")
+def finished(phantoms, tmp_path_factory):
+    """An uninterrupted run."""
+    output = tmp_path_factory.mktemp("finished")
+    run(phantoms, output)
+    return output
+
+
+def weights_of(path):
+    return torch.load(path, weights_only=True)["model"]
+
+
+def assert_same_results(one, other):
+    for name in ("models/promptable.pt", "models/cam.pt", "models/model.pt"):
+        a, b = weights_of(one / name), weights_of(other / name)
+        assert all(torch.equal(a[key], b[key]) for key in a), name
+    for folder in ("cam_labels", "pseudo_labels", "predictions"):
+        files = sorted(path.name for path in (one / folder).glob("*.nii.gz"))
+        assert files and files == sorted(path.name for path in (other / folder).glob("*.nii.gz"))
+        for name in files:
+            a, b = (np.asarray(nib.load(output / folder / name).dataobj) for output in (one, other))
+            np.testing.assert_array_equal(a, b)
+
+
+def test_masks_lie_on_the_grid_of_their_volumes(phantoms, finished):
+    split = SliceStudy(phantoms, finished, {"left atrium": 1}, 32, num_folds=2, num_test=2).split
+    for folder, parts in (("pseudo_labels", ("train", "validation")), ("predictions", ("test",))):
+        cases = [case for part in parts for case in split[part]]
+        assert {path.name for path in (finished / folder).glob("*.nii.gz")} == {f"{c['case']}.nii.gz" for c in cases}
+        for case in cases:
+            image, mask = nib.load(case["image"]), nib.load(finished / folder / f"{case['case']}.nii.gz")
+            assert mask.shape == image.shape and set(np.unique(mask.dataobj)) <= {0, 1}
+            np.testing.assert_allclose(mask.affine, image.affine, atol=1e-4)
+    assert (finished / "metrics.json").stat().st_size and list((finished / "pseudo_labels" / "figures").glob("*.png"))
+
+
+def test_finished_work_is_not_done_again(phantoms, finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    start = time.monotonic()
+    run(phantoms, finished)
+    assert time.monotonic() - start < 15
+    assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+
+
+def test_masks_are_opened_for_slice_labels_and_evaluation_only(phantoms, finished, tmp_path):
+    """Once the slices are labelled, garbage in place of the masks changes nothing, until `evaluate` names it."""
+    poisoned, output = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(phantoms, poisoned)
+    SliceStudy(poisoned, output, {"left atrium": 1}, 32, num_folds=2, num_test=2).labels  # noqa: B018
+    for mask in (poisoned / "labelsTr").glob("*.nii.gz"):
+        mask.write_bytes(b"garbage")
+    with pytest.raises(SystemExit, match="error in stage 'evaluate': .*labelsTr.* is damaged or no medical volume"):
+        run(poisoned, output)
+    assert_same_results(finished, output)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sign", ["checkpoints/pretrain.pt", "checkpoints/train_cam.pt", "cam_labels/settings.json", "checkpoints/train.pt"]
+)
+def test_a_killed_run_ends_with_the_same_numbers(phantoms, finished, tmp_path, sign):
+    """Kill -9 as soon as a stage has left its first trace."""
+    settings = [text for key, value in SMALL.items() for text in (f"--{key}", str(value))]
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(CONFIGS), "--bundle_root", str(BUNDLE)]
+    command += ["--dataset_dir", str(phantoms), "--output_dir", str(tmp_path), *settings]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (tmp_path / sign).exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "metrics.json").exists()
+    run(phantoms, tmp_path)
+    assert_same_results(finished, tmp_path)
+    assert (tmp_path / "metrics.json").read_bytes() == (finished / "metrics.json").read_bytes()
+
+
+def test_a_missing_data_set_ends_in_one_sentence(tmp_path):
+    with pytest.raises(
+        SystemExit, match="error in stage 'pretrain': .*dataset.json does not exist; dataset_dir must be"
+    ):
+        run(tmp_path / "nowhere", tmp_path / "run", device="cpu")
