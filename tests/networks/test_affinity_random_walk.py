@@ -208,7 +208,7 @@ def test_traced_and_exported_walks_give_the_same(shape):
 @pytest.mark.parametrize("gradients", [False, True])
 def test_cuda_equals_cpu(gradients):
     cam, guide = inputs((32, 33), dtype=torch.float32)
-    out = AffinityRandomWalk()(cam.cuda().requires_grad_(gradients), guide.cuda())
+    out = AffinityRandomWalk()(cam.to("cuda").requires_grad_(gradients), guide.to("cuda"))
     torch.testing.assert_close(out.detach().cpu(), AffinityRandomWalk()(cam, guide), rtol=0, atol=1e-5)
 
 
