@@ -38,7 +38,9 @@ class PromptAffinity(nn.Module):
             labels, multimask) -> (mask logits, predicted IoU)`.
         grid_size: points along each side of the image, g.
         combine: how the g * g mask logits become the guide: "sum_logits" (released; the affinity collapses as the grid
-            grows), "mean_logits", "mean_probability" (one channel each), or "probabilities" (g * g channels).
+            grows), "mean_logits", "mean_probability" (one channel each), or "probabilities" (g * g channels). On LA 2018
+            with a small network pre-trained on its slices, pseudo-labels had Dice 0.22, 0.23, 0.29 and 0.29 in this
+            order, CAMs alone 0.20; the default is the cheaper of the best two.
         size: side of the guide map in cells, to which masks are averaged or interpolated.
         scale: which mask is meant: None for the network's single mask, 0, 1 or 2 for one of its three for ambiguous
             prompts.
