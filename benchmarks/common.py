@@ -16,10 +16,9 @@ import torch
 __all__ = ["best_time", "machine", "report"]
 
 
-def best_time(function: Callable[[], Any], repeats: int, device: str = "cpu", warm_up: bool = True) -> float:
-    """Shortest wall-clock time of a call in seconds, by default after one call that is not counted."""
-    if warm_up:
-        function()
+def best_time(function: Callable[[], Any], repeats: int, device: str = "cpu") -> float:
+    """Shortest wall-clock time of a call in seconds, after one call that is not counted."""
+    function()
     times = []
     for _ in range(repeats):
         synchronize(device)

@@ -16,8 +16,9 @@ __all__ = ["AffinityRandomWalk"]
 _EPS = 1e-6
 # Guide value of the empty cells that pad a row: so far from any real one that the affinity to it is zero.
 _OUTSIDE = 1e30
-# Without gradients a batch is walked in parts of about this size: a processor's cache, a fair share of an accelerator.
-_CPU_BYTES, _DEVICE_BYTES = 9 << 18, 1 << 30
+# Without gradients, operations on more elements than this are avoided. PyTorch divides larger ones among the cores of a
+# processor: at this size that gains less than waiting for a busy core costs, which is milliseconds.
+_CPU_ELEMENTS, _DEVICE_ELEMENTS = 1 << 15, 1 << 20
 
 
 class AffinityRandomWalk(nn.Module):
@@ -94,11 +95,11 @@ class AffinityRandomWalk(nn.Module):
         links = _Links(cam.shape[2:], self.radius, self.beta, self.border)
         if recording or (torch.is_grad_enabled() and (cam.requires_grad or guide.requires_grad)):
             weights = links.weights(guide)
-            return self._walk(maps, lambda x: links.spread(x, weights)).to(cam.dtype)
+            degree = links.spread(torch.ones_like(maps[:, :1]), weights)
+            return self._walk(maps, degree, lambda x: links.spread(x, weights)).to(cam.dtype)
         return self._walk_in_parts(maps, guide, links).to(cam.dtype)
 
-    def _walk(self, maps: Tensor, spread: Callable[[Tensor], Tensor]) -> Tensor:
-        degree = spread(torch.ones_like(maps)).clone()
+    def _walk(self, maps: Tensor, degree: Tensor, spread: Callable[[Tensor], Tensor]) -> Tensor:
         axes = tuple(range(2, maps.ndim))
         for _ in range(self.num_steps):
             maps = spread(maps) / degree if self.propagation == "averaging" else spread(maps / degree).clone()
@@ -108,22 +109,24 @@ class AffinityRandomWalk(nn.Module):
         return maps
 
     def _walk_in_parts(self, maps: Tensor, guide: Tensor, links: _Links) -> Tensor:
-        batch, channels = maps.shape[:2]
-        bytes_an_image = (len(links.steps) + 4 * channels + guide.shape[1]) * links.length * maps.element_size()
-        part = (_CPU_BYTES if maps.device.type == "cpu" else _DEVICE_BYTES) // bytes_an_image
-        part = max(1, min(batch, part))
-        stencil, out = _Stencil(links, part, channels, maps), torch.empty_like(maps)
-        for start in range(0, batch, part):
-            # the last part ends with the batch and may repeat images, so that one set of buffers serves all parts
-            images = slice(min(start, batch - part), min(start + part, batch))
-            stencil.load(guide[images])
-            out[images] = self._walk(maps[images], stencil.spread)
+        limit = _CPU_ELEMENTS if maps.device.type == "cpu" else _DEVICE_ELEMENTS
+        out = torch.empty_like(maps)
+        if out.numel() == 0:
+            return out
+        classes = _parts(maps.shape[1], limit // (2 * links.size))
+        images = _parts(maps.shape[0], limit // (2 * links.size * classes[0].stop))
+        stencil = _Stencil(links, images[0].stop, classes[0].stop, limit, maps)
+        for part in images:
+            stencil.load(guide[part])
+            degree = stencil.spread(maps.new_ones(1)).clone()
+            for group in classes:
+                out[part, group] = self._walk(maps[part, group], degree, stencil.spread)
         return out
 
     def _check(self, cam: Tensor, guide: Tensor) -> None:
         for name, value in (("cam", cam), ("guide", guide)):
             shape = tuple(value.shape)
-            if value.ndim not in (4, 5):
+            if value.ndim not in (4, 5) or 0 in shape[1:]:
                 raise ValueError(f"{name}: expected (B, C, H, W) or (B, C, D, H, W), but got {shape}; add axes.")
             if not torch.isfinite(value).all():
                 raise ValueError(f"{name}: expected finite values, but got NaN or infinity; check what computed it.")
@@ -136,6 +139,13 @@ class AffinityRandomWalk(nn.Module):
             raise ValueError(f"guide: expected the spatial size of cam, {want}, but got {got}; resize one of them.")
         if cam.ndim == 5 and self.border == "cropped":
             raise ValueError('border: expected "full" for volumes, but got "cropped"; it is defined for images only.')
+
+
+def _parts(total: int, size: int) -> list[slice]:
+    """Equally long slices that cover range(total), of at most `size` where possible; the last may repeat indices."""
+    count = math.ceil(total / max(size, 1))
+    size = math.ceil(total / count)
+    return [slice(start, start + size) for start in (min(i * size, total - size) for i in range(count))]
 
 
 class _Links:
@@ -200,8 +210,9 @@ class _Links:
 class _Stencil:
     """The same weights and product in buffers that are allocated once; a product is valid until the next one."""
 
-    def __init__(self, links: _Links, batch: int, channels: int, like: Tensor) -> None:
+    def __init__(self, links: _Links, batch: int, channels: int, limit: int, like: Tensor) -> None:
         self.links, self.starts = links, links.starts(like)
+        self.links_at_once = max(1, limit // (batch * links.size))
         self.weights = like.new_empty(len(links.steps), batch, 1, links.size)
         source = like.new_zeros(batch, channels, links.length)
         target = like.new_zeros(2, batch, channels, links.length)
@@ -224,13 +235,15 @@ class _Stencil:
                 torch.sub(there, here, out=weight)
             else:
                 torch.sum((there - here).abs_(), 1, keepdim=True, out=weight)
-        self.weights.abs_().mul_(-self.links.beta / channels).clamp_(math.log(weakest) - 1).exp_()
-        F.threshold(self.weights, weakest, 0.0, inplace=True)
-        if self.links.border == "cropped":
-            self.weights.mul_(self.starts)
+        # exp2() because exp() is threaded at any size
+        for some in self.weights.split(self.links_at_once):
+            some.abs_().mul_(-self.links.beta / (channels * math.log(2))).clamp_(math.log2(weakest) - 1).exp2_()
+            F.threshold(some, weakest, 0.0, inplace=True)
+            if self.links.border == "cropped":
+                some.mul_(self.starts)
 
     def spread(self, maps: Tensor) -> Tensor:
-        """A times maps, (B, C, *shape)."""
+        """A times maps, which may be anything that broadcasts to (B, C, *shape)."""
         self.source.copy_(maps)
         self.target[0].copy_(maps)
         self.target[1].zero_()
