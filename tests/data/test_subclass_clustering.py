@@ -5,7 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from weakmedsam_ext.data import SliceDataset, SliceLabels, SubclassClustering, build_slice_store, write_nifti
+from weakmedsam_ext.data import (
+    ReadSubclassd,
+    SliceDataset,
+    SliceLabels,
+    SubclassClustering,
+    build_slice_store,
+    write_nifti,
+)
 
 
 class Brightness(nn.Module):
@@ -61,3 +68,13 @@ def test_fewer_slices_than_clusters_is_an_error(dataset, tmp_path):
     assert not (tmp_path / "clusters.json").exists()
     with pytest.raises(ValueError, match="num_subclasses: expected at least 1, but got 0"):
         SubclassClustering(Brightness(), 0)
+
+
+def test_the_reader_gives_every_slice_its_target(dataset, tmp_path):
+    SubclassClustering(Brightness(), 2, progress=False).run(dataset, tmp_path / "clusters.json")
+    read = ReadSubclassd(tmp_path / "clusters.json")
+    by_dataset = SliceDataset(dataset.store, dataset.labels, subclasses=tmp_path / "clusters.json")
+    for item, expected in zip(dataset, by_dataset, strict=True):
+        target = read(item)["subclass"]
+        assert torch.equal(target, expected["subclass"]) and target.shape == (5,)
+        assert target[0] == (not item["class_label"].any()) and target[1:].sum() == item["class_label"].sum()

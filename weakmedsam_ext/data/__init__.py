@@ -24,13 +24,14 @@ from .slice_labels_csv import slice_labels_from_csv
 from .slice_store import SlicePreprocessing, SliceStore, build_slice_store
 from .slice_study import SliceStudy
 from .subclass_clustering import SubclassClustering
-from .subclasses import Subclasses
+from .subclasses import ReadSubclassd, Subclasses
 
 __all__ = [
     "SUBTYPES",
     "Grid",
     "HeartPhantom",
     "ReadRegionsd",
+    "ReadSubclassd",
     "RegionStore",
     "SliceDataset",
     "SliceGeometry",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from monai.transforms import Transform
 
+from ..losses import subclass_target
 from .io import read_json, write_json
 
-__all__ = ["Subclasses"]
+__all__ = ["ReadSubclassd", "Subclasses"]
 
 REMEDY = "run the clustering stage again"
 
@@ -41,19 +45,18 @@ class Subclasses:
         Raises:
             ValueError: when a visible class has no cluster, or one outside 0 to S - 1.
         """
-        target = np.zeros(len(self.classes) * self.num_subclasses + 1, dtype=np.float32)
-        target[0] = not class_label.any()
-        clusters = self.cases.get(case, {}).get(str(index), {})
+        found = self.cases.get(case, {}).get(str(index), {})
+        clusters = np.full(len(self.classes), -1)
         for position in np.flatnonzero(class_label):
             name = self.classes[position]
-            cluster = clusters.get(name)
+            cluster = found.get(name)
             if cluster is None or cluster not in range(self.num_subclasses):
                 raise ValueError(
                     f"sub-class of {name!r} in slice {index} of {case}: expected 0 to {self.num_subclasses - 1}, "
                     f"but got {cluster}; {REMEDY} with this case."
                 )
-            target[1 + position * self.num_subclasses + cluster] = 1
-        return target
+            clusters[position] = cluster
+        return subclass_target(torch.from_numpy(clusters), self.num_subclasses).numpy()
 
     def write(self, path: str | Path) -> None:
         """Write the clusters as JSON."""
@@ -72,3 +75,21 @@ class Subclasses:
             return cls(tuple(content["classes"]), int(content["num_subclasses"]), dict(content["cases"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} holds no sub-classes ({error!r}); {REMEDY}.") from error
+
+
+class ReadSubclassd(Transform):
+    """Add the target of the sub-class head to an item with "case", "slice" and "class_label".
+
+    Args:
+        subclasses: clusters; a file or what it holds.
+        output_key: where the target goes.
+    """
+
+    def __init__(self, subclasses: Subclasses | str | Path, output_key: str = "subclass") -> None:
+        self.subclasses = subclasses if isinstance(subclasses, Subclasses) else Subclasses.read(subclasses)
+        self.output_key = output_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Extend a copy of an item."""
+        target = self.subclasses.target(data["case"], int(data["slice"]), np.asarray(data["class_label"]))
+        return {**data, self.output_key: torch.from_numpy(target)}
