@@ -13,20 +13,22 @@ from typing import Any
 
 import torch
 
-__all__ = ["best_time", "machine", "report"]
+__all__ = ["best_time", "machine", "report", "seconds"]
 
 
 def best_time(function: Callable[[], Any], repeats: int, device: str = "cpu") -> float:
     """Shortest wall-clock time of a call in seconds, after one call that is not counted."""
     function()
-    times = []
-    for _ in range(repeats):
-        synchronize(device)
-        start = time.perf_counter()
-        function()
-        synchronize(device)
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return min(seconds(function, device) for _ in range(repeats))
+
+
+def seconds(function: Callable[[], Any], device: str = "cpu") -> float:
+    """Wall-clock time of one call."""
+    synchronize(device)
+    start = time.perf_counter()
+    function()
+    synchronize(device)
+    return time.perf_counter() - start
 
 
 def synchronize(device: str) -> None:

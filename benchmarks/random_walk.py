@@ -18,13 +18,12 @@ float32, turn by turn. Run with `--threads 1` too: on a busy machine PyTorch's t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import fire
 import torch
-from common import report
+from common import report, seconds
 from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
@@ -71,12 +70,6 @@ def naive_walk(cam: Tensor, guide: Tensor, pairs: tuple[Tensor, Tensor], num_ste
         low, high = maps.amin(0), maps.amax(0)
         maps = (maps - low + EPS) / (high - low + EPS)
     return maps.T.view_as(cam)
-
-
-def seconds(function: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def peak_mebibytes(function: Callable[[], Any]) -> float:
