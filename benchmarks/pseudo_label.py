@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from window_attention import Padded
 
 from weakmedsam_ext.networks import CAMPseudoLabeler, PromptAffinity, WeakMedSAMNet, build_network
-from weakmedsam_ext.networks.cam_pseudo_labeler import min_max_scale, soft_to_mask
+from weakmedsam_ext.networks.affinity_random_walk import min_max_scale
+from weakmedsam_ext.networks.cam_pseudo_labeler import soft_to_mask
 
 TOLERANCE = 1e-4
 

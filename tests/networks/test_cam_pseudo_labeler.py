@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from weakmedsam_ext.networks import AffinityRandomWalk, CAMPseudoLabeler, PromptAffinity, WeakMedSAMNet, build_network
-from weakmedsam_ext.networks.cam_pseudo_labeler import min_max_scale, soft_to_mask
+from weakmedsam_ext.networks.affinity_random_walk import min_max_scale
+from weakmedsam_ext.networks.cam_pseudo_labeler import soft_to_mask
 
 SIZE = 64
 

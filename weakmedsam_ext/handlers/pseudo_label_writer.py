@@ -56,6 +56,7 @@ class PseudoLabelWriter:
         self.threshold = threshold
         self.settings = {"threshold": threshold, **(settings or {})}
         self.pred_key = pred_key
+        self._visible = {case: set(np.flatnonzero(labels.matrix(case).any(1)).tolist()) for case in self.images}
         self._slices: dict[str, dict[int, Tensor]] = {}
         record = self.output_dir / SETTINGS_FILE
         if record.exists() and read_json(record, f"delete {self.output_dir}") != self.settings:
@@ -74,7 +75,7 @@ class PseudoLabelWriter:
 
     def attach(self, engine: Engine) -> None:
         """Write while an engine runs; its batch items have "case" and "slice", its output items the soft maps."""
-        engine.add_event_handler(Events.STARTED, lambda: self.prepare())
+        engine.add_event_handler(Events.STARTED, self.prepare)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def prepare(self) -> None:
@@ -82,7 +83,7 @@ class PseudoLabelWriter:
         write_json(self.settings, self.output_dir / SETTINGS_FILE)
         self._slices.clear()
         for case in self.remaining:
-            if not self._visible(case):
+            if not self._visible[case]:
                 self._write(case, {})
 
     def __call__(self, engine: Engine) -> None:
@@ -91,11 +92,8 @@ class PseudoLabelWriter:
             case = item["case"]
             slices = self._slices.setdefault(case, {})
             slices[int(item["slice"])] = torch.as_tensor(output[self.pred_key]).detach().float().cpu()
-            if self._visible(case) <= slices.keys():
+            if self._visible[case] <= slices.keys():
                 self._write(case, self._slices.pop(case))
-
-    def _visible(self, case: str) -> set[int]:
-        return set(np.flatnonzero(self.labels.matrix(case).any(1)).tolist())
 
     def _write(self, case: str, slices: Mapping[int, Tensor]) -> None:
         geometry = self.store.geometry(case)

@@ -11,7 +11,7 @@ from monai.utils import look_up_option
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["AffinityRandomWalk"]
+__all__ = ["AffinityRandomWalk", "min_max_scale"]
 
 _EPS = 1e-6
 # Guide value of the empty cells that pad a row: so far from any real one that the affinity to it is zero.
@@ -100,12 +100,10 @@ class AffinityRandomWalk(nn.Module):
         return self._walk_in_parts(maps, guide, links).to(cam.dtype)
 
     def _walk(self, maps: Tensor, degree: Tensor, spread: Callable[[Tensor], Tensor]) -> Tensor:
-        axes = tuple(range(2, maps.ndim))
         for _ in range(self.num_steps):
             maps = spread(maps) / degree if self.propagation == "averaging" else spread(maps / degree).clone()
             if self.renormalize:
-                low, high = maps.amin(axes, keepdim=True), maps.amax(axes, keepdim=True)
-                maps = (maps - low + _EPS) / (high - low + _EPS)
+                maps = min_max_scale(maps)
         return maps
 
     def _walk_in_parts(self, maps: Tensor, guide: Tensor, links: _Links) -> Tensor:
@@ -146,6 +144,13 @@ def _parts(total: int, size: int) -> list[slice]:
     count = math.ceil(total / max(size, 1))
     size = math.ceil(total / count)
     return [slice(start, start + size) for start in (min(i * size, total - size) for i in range(count))]
+
+
+def min_max_scale(maps: Tensor) -> Tensor:
+    """Scale each map of (B, C, *shape) to (x - min + 1e-6) / (max - min + 1e-6); a constant map becomes 1."""
+    axes = tuple(range(2, maps.ndim))
+    low, high = maps.amin(axes, keepdim=True), maps.amax(axes, keepdim=True)
+    return (maps - low + _EPS) / (high - low + _EPS)
 
 
 class _Links:

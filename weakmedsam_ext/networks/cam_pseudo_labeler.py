@@ -10,12 +10,10 @@ from monai.utils import look_up_option
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .affinity_random_walk import AffinityRandomWalk
+from .affinity_random_walk import AffinityRandomWalk, min_max_scale
 from .prompt_affinity import PromptAffinity
 
 __all__ = ["CAMPseudoLabeler", "PseudoLabelSteps"]
-
-EPS = 1e-6
 
 
 class PseudoLabelSteps(NamedTuple):
@@ -132,12 +130,6 @@ class CAMPseudoLabeler(nn.Module):
         return min_max_scale(soft) * present[..., None, None]
 
 
-def min_max_scale(maps: Tensor) -> Tensor:
-    """Scale each map of (B, K, H, W) to (x - min + 1e-6) / (max - min + 1e-6); a constant map becomes 1."""
-    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
-    return (maps - low + EPS) / (high - low + EPS)
-
-
 def soft_to_mask(soft: Tensor, threshold: float) -> Tensor:
     """Masks (B, 1, H, W) of soft maps (B, K, H, W): the class of the largest value where that exceeds the threshold.
 
@@ -147,9 +139,9 @@ def soft_to_mask(soft: Tensor, threshold: float) -> Tensor:
     mask = torch.where(value > threshold, index + 1, 0)
     peaks = soft.flatten(2).argmax(-1)  # (B, K)
     present = soft.flatten(2).amax(-1) > 0
+    flat = mask.flatten(1)  # a view
     for k in range(soft.shape[1]):
-        covered = present[:, k] & ~(mask == k + 1).flatten(1).any(1)
-        flat = mask.flatten(1)
+        covered = present[:, k] & ~(flat == k + 1).any(1)
         flat[covered, peaks[covered, k]] = k + 1
     return mask.to(torch.uint8)
 

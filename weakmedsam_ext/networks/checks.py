@@ -30,7 +30,7 @@ def check_image(image: Tensor, spatial_size: Sequence[int], channels: Sequence[i
     """
     if _checks_are_off():
         return
-    expected = f"({'B'}, {' or '.join(map(str, channels))}, {', '.join(map(str, spatial_size))})"
+    expected = f"(B, {' or '.join(map(str, channels))}, {', '.join(map(str, spatial_size))})"
     if not isinstance(image, Tensor) or not image.is_floating_point():
         got = f"{image.dtype}" if isinstance(image, Tensor) else type(image).__name__
         raise ValueError(f"image: expected a floating point tensor {expected}, but got {got}.")

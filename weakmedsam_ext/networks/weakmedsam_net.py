@@ -41,7 +41,6 @@ class WeakMedSAMNet(nn.Module):
         self.num_classes = num_classes
         self.num_subclasses = num_subclasses
         self.backbone = backbone
-
         feature_dim: int = backbone.feature_dim  # type: ignore[assignment]
         self.class_head = nn.Conv2d(feature_dim, num_classes, 1, bias=False)
         self.subclass_head = nn.Conv2d(feature_dim, 1 + num_classes * num_subclasses, 1, bias=False)
