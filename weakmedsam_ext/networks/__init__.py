@@ -3,6 +3,7 @@
 from .affinity_random_walk import AffinityRandomWalk
 from .cam_pseudo_labeler import CAMPseudoLabeler, PseudoLabelSteps
 from .checkpoints import load_checkpoint
+from .click_initialization import aim_at_clicks
 from .efficient_sam import EfficientSAM
 from .factory import NETWORKS, build_network
 from .prompt_affinity import COMBINATIONS, PromptAffinity, point_grid
@@ -27,6 +28,7 @@ __all__ = [
     "SAMMed3D",
     "SAMViT",
     "WeakMedSAMNet",
+    "aim_at_clicks",
     "build_network",
     "load_checkpoint",
     "point_grid",

@@ -1,0 +1,51 @@
+"""A decoder that starts by looking where the click is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from weakmedsam_ext.networks import aim_at_clicks, build_network
+
+
+def attention_of_click(network, layer, click, position):
+    """Attention (heads, h * w) of a token at the click to positions (P, h, w), of positions alone."""
+    query = layer.q_proj(click).unflatten(-1, (layer.num_heads, -1))
+    key = layer.k_proj(position.flatten(1).T).unflatten(-1, (layer.num_heads, -1))
+    return torch.einsum("hc,nhc->hn", query, key).softmax(-1)
+
+
+@pytest.mark.parametrize("name", ["sam_vit_tiny", "efficient_sam_tiny"])
+def test_attention_is_largest_near_the_click(name):
+    """Against the usual initialisation, whose attention does not know where the click is."""
+    torch.manual_seed(0)
+    near = {}
+    for aimed in (True, False):
+        network = build_network(name, img_size=128)
+        if not aimed:
+            for module in network.mask_decoder.modules():
+                if isinstance(module, nn.Linear):
+                    module.reset_parameters()
+        pe_layer = network.prompt_encoder.pe_layer
+        position = pe_layer((16, 16))
+        layer = network.mask_decoder.transformer.layers[0].cross_attn_token_to_image
+        distances = []
+        for x in range(4, 128, 24):
+            click = pe_layer.forward_with_coords(torch.tensor([[[x + 0.5, 64.5]]]), (128, 128))[0, 0]
+            attention = attention_of_click(network, layer, click, position).mean(0).view(16, 16)
+            columns, rows = torch.meshgrid(torch.arange(16) * 8 + 4, torch.arange(16) * 8 + 4, indexing="xy")
+            distances.append((attention * ((columns - x) ** 2 + (rows - 64) ** 2).sqrt()).sum())
+        near[aimed] = torch.stack(distances).mean()
+    assert near[True] < 0.85 * near[False]
+
+
+def test_a_network_without_such_attention_is_refused():
+    with pytest.raises(ValueError, match="Linear has no attention between prompts and image"):
+        aim_at_clicks(nn.Linear(2, 2))
+
+
+def test_a_volume_network_is_aimed_too():
+    network = build_network("sam_med3d_tiny")
+    layer = network.mask_decoder.transformer.final_attn_token_to_image
+    assert torch.equal(layer.q_proj.weight, layer.k_proj.weight)
