@@ -206,7 +206,7 @@ def test_wrong_prompts_in_volumes_are_refused(network3d):
     "build, message",
     [
         (lambda: SAMViT(img_size=250), "img_size: expected a positive multiple of 16, but got 250"),
-        (lambda: SAMUS(img_size=512), "img_size: expected 256, but got 512; SAMViT takes other sizes"),
+        (lambda: SAMUS(img_size=250), "img_size: expected a positive multiple of 8, but got 250"),
         (lambda: SAMMed3D(img_size=100), "img_size: expected a positive multiple of patch_size 16, but got 100"),
         (lambda: SAMMed3D(prompt_dim=100), "prompt_dim: expected a multiple of 24"),
         (lambda: EfficientSAM(img_size=250), "patch_stride: expected a divisor of img_size"),

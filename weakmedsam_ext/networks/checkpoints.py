@@ -26,9 +26,9 @@ logger = logging.getLogger(__name__)
 CONTAINERS = ("model_state_dict", "state_dict", "model")
 RELEASED_HEADS = {"parent_fc.": "class_head.", "child_fc.": "subclass_head."}
 BACKBONE = "backbone."
-# SAM's tables at 1024 pixels; they alone are resampled to the grid of a smaller input
+# tables of SAM at 1024 and of SAMUS at 256 pixels; they alone are resampled to the grid of another input
 SAM_GRID = 64
-SAM_GLOBAL_ROWS = 2 * SAM_GRID - 1
+PUBLISHED_GLOBAL_ROWS = (2 * SAM_GRID - 1, SAM_GRID - 1)
 NUM_NAMED = 3  # keys of each kind that an error shows
 
 
@@ -42,7 +42,7 @@ def load_checkpoint(
 
     A backbone's file goes into the backbone (`load_checkpoint(net.backbone, ...)`); a `WeakMedSAMNet` wants its heads
     too. A SAM file may be loaded into a `SAMUS`: what SAMUS adds keeps its initial values. SAM's position tables are
-    resampled when the network's grid is smaller than 64 x 64.
+    resampled when the network's grid is not 64 x 64, those of SAMUS when it is not 32 x 32.
 
     Args:
         network: where the weights go.
@@ -134,7 +134,7 @@ def _rename(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
 
 
 def _resample(key: str, value: Tensor, target: Mapping[str, Tensor], network: nn.Module) -> Tensor:
-    """SAM's absolute positions and global relative positions on a smaller grid; anything else as it is."""
+    """SAM's absolute positions and its or SAMUS's global relative positions on another grid; anything else as it is."""
     if key not in target or value.shape == target[key].shape or value.shape[-1] != target[key].shape[-1]:
         return value
     if key.endswith("pos_embed") and value.shape[:-1] == (1, SAM_GRID, SAM_GRID) and target[key].ndim == 4:
@@ -142,7 +142,7 @@ def _resample(key: str, value: Tensor, target: Mapping[str, Tensor], network: nn
         grid = F.interpolate(value.permute(0, 3, 1, 2).float(), size, mode="bilinear", align_corners=False)
         return grid.permute(0, 2, 3, 1)
     module = network.get_submodule(key.rpartition(".")[0])
-    if ".rel_pos_" in key and is_global_attention(module) and value.shape[0] == SAM_GLOBAL_ROWS:
+    if ".rel_pos_" in key and is_global_attention(module) and value.shape[0] in PUBLISHED_GLOBAL_ROWS:
         rows = F.interpolate(value.T.float().unsqueeze(0), target[key].shape[0], mode="linear", align_corners=False)
         return rows[0].T
     return value

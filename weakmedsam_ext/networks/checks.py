@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["check_image", "check_points"]
+__all__ = ["check_image", "check_mask_logits", "check_points"]
 
 
 def _checks_are_off() -> bool:
@@ -43,6 +43,22 @@ def check_image(image: Tensor, spatial_size: Sequence[int], channels: Sequence[i
         )
     if not torch.isfinite(image).all():
         raise ValueError("image: expected finite values, but got NaN or infinity; clean the image first.")
+
+
+def check_mask_logits(mask_logits: Tensor, expected: Sequence[int]) -> None:
+    """Check a mask prompt before it is embedded.
+
+    Args:
+        mask_logits: logits of an earlier answer.
+        expected: shape that the network's own answers have.
+
+    Raises:
+        ValueError: when the shape or the type are wrong.
+    """
+    if tuple(mask_logits.shape) != tuple(expected):
+        raise ValueError(f"mask_logits: expected shape {tuple(expected)}, but got {tuple(mask_logits.shape)}.")
+    if not mask_logits.is_floating_point():
+        raise ValueError(f"mask_logits: expected floating point logits, but got {mask_logits.dtype}.")
 
 
 def check_points(

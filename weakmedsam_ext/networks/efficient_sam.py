@@ -68,6 +68,21 @@ class EfficientSAM(nn.Module):
         self.prompt_encoder = SlotPromptEncoder(prompt_dim, img_size)
         self.mask_decoder = EfficientMaskDecoder(prompt_dim, decoder_mlp_dim, iou_head_hidden_dim, upscaling_dims)
 
+    @property
+    def spatial_dims(self) -> int:
+        """Axes of the images: 2."""
+        return 2
+
+    @property
+    def takes_background_clicks(self) -> bool:
+        """Whether points may be labelled 0: no, the published network has no vector for them."""
+        return False
+
+    @property
+    def takes_masks(self) -> bool:
+        """Whether an earlier answer may be given as mask prompt: no."""
+        return False
+
     def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Encode images.
 

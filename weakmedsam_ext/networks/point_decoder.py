@@ -73,14 +73,25 @@ class BatchedDecoding:
     iou_prediction_head: nn.Module
     output_upscaling: Callable[[Tensor], Tensor]  # (B, P, *grid) -> (B, C, *4 grid)
 
-    def decode(self, embedding: Tensor, position: Tensor, sparse: Tensor, multimask: bool) -> tuple[Tensor, Tensor]:
+    def decode(
+        self,
+        embedding: Tensor,
+        position: Tensor,
+        sparse: Tensor,
+        multimask: bool,
+        mask_logits: Tensor | None = None,
+        embed_masks: Callable[[Tensor], Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Predict masks.
 
         Args:
-            embedding: image embedding plus embedded mask prompt, (B, P, *grid).
+            embedding: image embedding, with what stands for "no mask" where there is no mask prompt, (B, P, *grid).
             position: position features of the tokens, (1, P, *grid).
             sparse: embedded points, (B, Q, N, P).
             multimask: three masks for an ambiguous prompt instead of one.
+            mask_logits: a mask prompt for every prompt set, (B, Q, 1, *4 grid).
+            embed_masks: maps mask prompts (pairs, 1, *4 grid) to (pairs, P, *grid), which is added to the embedding;
+                only as many at once as are decoded at once.
 
         Returns:
             mask logits (B, Q, M, *4 grid) and predicted IoU (B, Q, M), M = 3 or 1.
@@ -90,10 +101,13 @@ class BatchedDecoding:
         at_once = len(pairs)
         if embedding.device.type == "cpu":
             at_once = max(1, CPU_BYTES // (embedding[0].numel() * embedding.element_size()))
-        parts = [
-            self._decode_pairs(embedding[image], position, tokens, multimask)
-            for image, tokens in zip(pairs.split(at_once), sparse.flatten(0, 1).split(at_once), strict=True)
-        ]
+        pairs_of_part = torch.arange(len(pairs), device=embedding.device).split(at_once)
+        parts = []
+        for part, tokens in zip(pairs_of_part, sparse.flatten(0, 1).split(at_once), strict=True):
+            image = embedding[pairs[part]]
+            if mask_logits is not None and embed_masks is not None:
+                image = image + embed_masks(mask_logits.flatten(0, 1)[part])
+            parts.append(self._decode_pairs(image, position, tokens, multimask))
         masks, iou = (torch.cat(part).unflatten(0, (batch, queries)) for part in zip(*parts, strict=True))
         return masks, iou
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ._segment_anything import modeling
-from .checks import check_image, check_points
+from .checks import check_image, check_mask_logits, check_points
 from .point_decoder import BatchedDecoding, use_fast_attention
 from .window_attention import TransformerBlock, WindowAttention, logsumexp
 
@@ -67,6 +67,21 @@ class SAMMed3D(nn.Module):
         self.prompt_encoder = VolumePromptEncoder(prompt_dim, img_size)
         self.mask_decoder = VolumeMaskDecoder(prompt_dim, iou_head_hidden_dim)
 
+    @property
+    def spatial_dims(self) -> int:
+        """Axes of the volumes: 3."""
+        return 3
+
+    @property
+    def takes_background_clicks(self) -> bool:
+        """Whether points may be labelled 0: yes."""
+        return True
+
+    @property
+    def takes_masks(self) -> bool:
+        """Whether an earlier answer may be given as mask prompt: yes."""
+        return True
+
     def encode(self, volume: Tensor) -> Tensor:
         """Encode volumes.
 
@@ -84,7 +99,12 @@ class SAMMed3D(nn.Module):
         return self.image_encoder(volume)
 
     def decode(
-        self, embedding: Tensor, points: Tensor, point_labels: Tensor, mask_logits: Tensor | None = None
+        self,
+        embedding: Tensor,
+        points: Tensor,
+        point_labels: Tensor,
+        mask_logits: Tensor | None = None,
+        multimask: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Answer one prompt set a volume.
 
@@ -95,9 +115,11 @@ class SAMMed3D(nn.Module):
             mask_logits: logits of an earlier answer as mask prompt, (B, 1, 4d, 4h, 4w). None stands for logits of zero,
                 as in the published training: it never used the learned "no mask" vector, which is kept for its files
                     only.
+            multimask: three masks for an ambiguous prompt instead of one. The published code asks for one only, so its
+                weights for the three may be of no use; networks trained here learn them.
 
         Returns:
-            mask logits (B, 1, 4d, 4h, 4w) and predicted IoU (B, 1).
+            mask logits (B, M, 4d, 4h, 4w) and predicted IoU (B, M), M = 3 or 1.
 
         Raises:
             ValueError: when shapes or values do not fit.
@@ -106,19 +128,23 @@ class SAMMed3D(nn.Module):
         expected = (embedding.shape[0], 1, *(4 * size for size in self.grid))
         if mask_logits is None:
             mask_logits = embedding.new_zeros(expected)
-        elif mask_logits.shape != expected:
-            raise ValueError(f"mask_logits: expected shape {expected}, but got {tuple(mask_logits.shape)}.")
+        check_mask_logits(mask_logits, expected)
         dense = self.prompt_encoder.mask_downscaling(mask_logits)
         sparse = self.prompt_encoder.embed_points(points, point_labels).unsqueeze(1)
         position = self.prompt_encoder.dense_position(self.grid)
-        masks, iou = self.mask_decoder.decode(embedding + dense, position, sparse, multimask=False)
+        masks, iou = self.mask_decoder.decode(embedding + dense, position, sparse, multimask)
         return masks[:, 0], iou[:, 0]
 
     def forward(
-        self, volume: Tensor, points: Tensor, point_labels: Tensor, mask_logits: Tensor | None = None
+        self,
+        volume: Tensor,
+        points: Tensor,
+        point_labels: Tensor,
+        mask_logits: Tensor | None = None,
+        multimask: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Encode the volumes, then answer the prompts; see `encode` and `decode`."""
-        return self.decode(self.encode(volume), points, point_labels, mask_logits)
+        return self.decode(self.encode(volume), points, point_labels, mask_logits, multimask)
 
 
 class LayerNorm3d(nn.Module):

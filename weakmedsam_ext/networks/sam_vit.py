@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ._segment_anything import modeling
-from .checks import check_image, check_points
+from .checks import check_image, check_mask_logits, check_points
 from .point_decoder import PointMaskDecoder, PointPromptEncoder, use_fast_attention
 from .window_attention import TransformerBlock
 
@@ -118,6 +118,21 @@ class PromptableSAM(nn.Module):
             iou_head_hidden_dim=iou_head_hidden_dim,
         )
 
+    @property
+    def spatial_dims(self) -> int:
+        """Axes of the images: 2."""
+        return 2
+
+    @property
+    def takes_background_clicks(self) -> bool:
+        """Whether points may be labelled 0: yes."""
+        return True
+
+    @property
+    def takes_masks(self) -> bool:
+        """Whether an earlier answer may be given as mask prompt: yes."""
+        return True
+
     def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Encode images.
 
@@ -139,7 +154,12 @@ class PromptableSAM(nn.Module):
         return self.image_encoder(image)
 
     def decode(
-        self, embedding: Tensor, points: Tensor, point_labels: Tensor, multimask: bool = False
+        self,
+        embedding: Tensor,
+        points: Tensor,
+        point_labels: Tensor,
+        multimask: bool = False,
+        mask_logits: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Answer point prompts.
 
@@ -148,6 +168,7 @@ class PromptableSAM(nn.Module):
             points: (B, Q, N, 2), Q sets of N points on each image, x and y in pixels of the network's input.
             point_labels: (B, Q, N), 1 object, 0 background, -1 padding.
             multimask: three masks for an ambiguous prompt instead of one.
+            mask_logits: logits of an earlier answer to each set as its mask prompt, (B, Q, 1, 4h, 4w).
 
         Returns:
             mask logits (B, Q, M, 4h, 4w) and predicted IoU (B, Q, M), M = 3 or 1.
@@ -158,14 +179,24 @@ class PromptableSAM(nn.Module):
         check_points(points, point_labels, (embedding.shape[0], None), (self.img_size,) * 2, (-1, 0, 1))
         batch = points.shape[:2]
         sparse = self.prompt_encoder.embed_points(points.flatten(0, 1), point_labels.flatten(0, 1)).unflatten(0, batch)
-        no_mask = self.prompt_encoder.no_mask_embed.weight[..., None, None]
-        return self.mask_decoder.decode(embedding + no_mask, self.prompt_encoder.get_dense_pe(), sparse, multimask)
+        position = self.prompt_encoder.get_dense_pe()
+        if mask_logits is None:
+            no_mask = self.prompt_encoder.no_mask_embed.weight[..., None, None]
+            return self.mask_decoder.decode(embedding + no_mask, position, sparse, multimask)
+        check_mask_logits(mask_logits, (*batch, 1, *(4 * side for side in embedding.shape[2:])))
+        embed_masks = self.prompt_encoder.mask_downscaling
+        return self.mask_decoder.decode(embedding, position, sparse, multimask, mask_logits, embed_masks)
 
     def forward(
-        self, image: Tensor, points: Tensor, point_labels: Tensor, multimask: bool = False
+        self,
+        image: Tensor,
+        points: Tensor,
+        point_labels: Tensor,
+        multimask: bool = False,
+        mask_logits: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Encode the images, then answer the prompts; see `encode` and `decode`."""
-        return self.decode(self.encode(image)[1], points, point_labels, multimask)
+        return self.decode(self.encode(image)[1], points, point_labels, multimask, mask_logits)
 
 
 class SAMViT(PromptableSAM):

@@ -31,11 +31,11 @@ class SAMUS(PromptableSAM):
 
     A slice is divided into patches of 16 pixels every 8 pixels, so 256 pixels give 32 x 32 tokens. `load_checkpoint`
     reads SAM ViT-B and MedSAM files (the additions of SAMUS then keep their initial values) and released SAMUS-style
-    files.
+    files, and resamples their position tables.
 
     Args:
-        img_size: side of the square input in pixels; 256, the only size for which SAM's 64 x 64 positions halve to the
-            grid.
+        img_size: side of the square input in pixels, a multiple of 8. SAM's 64 x 64 positions halve to the grid of 256
+            pixels, the published size; for another one the result is resampled bilinearly.
         embed_dim: channels E of tokens and features.
         depth: number of transformer blocks.
         num_heads: attention heads.
@@ -47,7 +47,7 @@ class SAMUS(PromptableSAM):
         normalize: standardise with SAM's RGB statistics; the released weights were trained without.
 
     Raises:
-        ValueError: when `img_size` is not 256.
+        ValueError: when `img_size` is not a positive multiple of 8.
     """
 
     def __init__(
@@ -63,10 +63,8 @@ class SAMUS(PromptableSAM):
         iou_head_hidden_dim: int = 256,
         normalize: bool = False,
     ) -> None:
-        if img_size != SAM_GRID // 2 * STRIDE:
-            raise ValueError(
-                f"img_size: expected {SAM_GRID // 2 * STRIDE}, but got {img_size}; SAMViT takes other sizes."
-            )
+        if img_size < STRIDE or img_size % STRIDE:
+            raise ValueError(f"img_size: expected a positive multiple of {STRIDE}, but got {img_size}.")
         encoder = SAMUSEncoder(img_size, embed_dim, depth, num_heads, global_attn_indexes, window_size, prompt_dim)
         super().__init__(
             encoder, img_size, STRIDE, embed_dim, prompt_dim, decoder_mlp_dim, iou_head_hidden_dim, normalize
@@ -94,7 +92,7 @@ class SAMUSEncoder(nn.Module):
         self.patch_embed = modeling.image_encoder.PatchEmbed(
             (PATCH_SIZE, PATCH_SIZE), (STRIDE, STRIDE), embed_dim=embed_dim
         )
-        self.post_pos_embed = PositionReduction(embed_dim)
+        self.post_pos_embed = PositionReduction(embed_dim, grid)
         self.blocks = nn.ModuleList(
             GuidedBlock(embed_dim, num_heads, grid)
             if i in global_attn_indexes
@@ -218,12 +216,16 @@ class CNNBranch(nn.Module):
 
 
 class PositionReduction(nn.Module):
-    """Learned step from SAM's 64 x 64 absolute positions to 32 x 32."""
+    """Learned step from SAM's 64 x 64 absolute positions to 32 x 32, then to the grid if that is another."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, grid: tuple[int, int]) -> None:
         super().__init__()
+        self.grid = grid
         self.downs = nn.ModuleList([ConvNormAct(dim, dim, "maxpool_conv", pool=True)])
 
     def forward(self, positions: Tensor) -> Tensor:
-        """Map (1, 64, 64, E) to (1, 32, 32, E)."""
-        return self.downs[0](positions.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        """Map (1, 64, 64, E) to (1, h, w, E)."""
+        reduced = self.downs[0](positions.permute(0, 3, 1, 2))
+        if reduced.shape[2:] != self.grid:
+            reduced = F.interpolate(reduced, self.grid, mode="bilinear", align_corners=False)
+        return reduced.permute(0, 2, 3, 1)
