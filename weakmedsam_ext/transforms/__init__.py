@@ -1,10 +1,12 @@
 """Transforms in MONAI's manner: an array version and a dictionary version (`...d`) of each."""
 
 from .affinity_refine import AffinityRefine, AffinityRefineD, AffinityRefined, AffinityRefineDict
+from .click_simulation import CLICK_RULES, simulate_clicks
 from .image_level_label import ImageLevelLabel, ImageLevelLabelD, ImageLevelLabeld, ImageLevelLabelDict
 from .slice_wise import SliceWise, SliceWiseD, SliceWised, SliceWiseDict
 
 __all__ = [
+    "CLICK_RULES",
     "AffinityRefine",
     "AffinityRefineD",
     "AffinityRefineDict",
@@ -17,4 +19,5 @@ __all__ = [
     "SliceWiseD",
     "SliceWiseDict",
     "SliceWised",
+    "simulate_clicks",
 ]

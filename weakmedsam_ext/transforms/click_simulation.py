@@ -1,0 +1,96 @@
+"""Where a user would click next, given what a network answered and what is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from monai.transforms.utils import distance_transform_edt
+from monai.utils import convert_to_tensor, look_up_option
+from scipy import ndimage
+from torch import Tensor
+
+__all__ = ["CLICK_RULES", "simulate_clicks"]
+
+_LARGE = 1 << 62  # far above any number of voxels, so that the remainder of a draw is as good as uniform
+
+
+def simulate_clicks(
+    predicted: Tensor,
+    wanted: Tensor,
+    rule: str = "uniform",
+    generator: torch.Generator | None = None,
+    positive_only: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Click where masks are wrong.
+
+    Rules: "uniform" clicks anywhere in the error with equal probability, as in SAM's training (Kirillov et al., ICCV
+    2023). "center" takes the largest connected region of the error (faces connect, the first of equals), whatever the
+    signs in it, and clicks with equal probability where the distance to the region's border exceeds half its largest
+    value (Sofiiuk et al., RITM, ICIP 2022); the border of the image counts. Distances are in pixels or voxels.
+
+    One random number is drawn for every item, on the CPU: the same seed clicks at the same places on every device, and
+    an item's click depends on nothing else in the batch.
+
+    Args:
+        predicted: what the network answered, bool (B, H, W) or (B, D, H, W).
+        wanted: what it should have answered, bool of the same shape and device.
+        rule: "uniform" or "center".
+        generator: of the CPU; PyTorch's own unless given.
+        positive_only: click only on what is missing, for networks that know no background clicks.
+
+    Returns:
+        points, int64 (B, 2 or 3) in array index order, and labels, int64 (B,): 1 where the click is on something
+        missing, 0 where it is on something too much, -1 with the point 0 where there is nothing to click.
+
+    Raises:
+        ValueError: when shapes or types are wrong or the rule is unknown.
+    """
+    place = look_up_option(rule, CLICK_RULES)
+    predicted, wanted = (convert_to_tensor(mask, track_meta=False) for mask in (predicted, wanted))
+    for name, mask in (("predicted", predicted), ("wanted", wanted)):
+        if mask.dtype != torch.bool or mask.ndim not in (3, 4):
+            raise ValueError(
+                f"{name}: expected a bool mask (B, H, W) or (B, D, H, W), but got {mask.dtype} {tuple(mask.shape)}."
+            )
+    if predicted.shape != wanted.shape:
+        raise ValueError(f"wanted: expected the shape {tuple(predicted.shape)}, but got {tuple(wanted.shape)}.")
+    error = wanted & ~predicted if positive_only else wanted ^ predicted
+    draws = torch.randint(_LARGE, (len(error),), generator=generator).to(error.device)
+    index = _pick(place(error).flatten(1), draws)  # of the flattened item
+    points = torch.stack(torch.unravel_index(index, error.shape[1:]), dim=-1)
+    labels = wanted.flatten(1).gather(1, index[:, None])[:, 0].long()  # the sign is read at the click itself
+    return points, torch.where(error.flatten(1).any(1), labels, -1)
+
+
+def _pick(candidates: Tensor, draws: Tensor) -> Tensor:
+    """Index of one true value in every row of (B, V), chosen by numbers (B,); 0 where a row has none."""
+    rank = candidates.cumsum(1, dtype=torch.int32)
+    count = rank[:, -1].long()
+    index = torch.searchsorted(rank, (draws % count.clamp(min=1) + 1).int()[:, None])[:, 0]
+    return index.where(count > 0, 0)
+
+
+def _anywhere(error: Tensor) -> Tensor:
+    return error
+
+
+def _inner_half(error: Tensor) -> Tensor:
+    """The part of the largest region of every item that is far from the region's border."""
+    result = torch.zeros_like(error)
+    for item, mask in enumerate(error.cpu().numpy()):
+        regions, count = ndimage.label(mask)
+        if not count:
+            continue
+        largest = int(np.bincount(regions.ravel())[1:].argmax()) + 1
+        box = ndimage.find_objects(regions)[largest - 1]
+        region = torch.from_numpy(np.pad(regions[box] == largest, 1)).to(error.device)
+        distance = distance_transform_edt(region[None].float())[0]
+        # whole numbers compare alike on every device
+        squared = distance.double().square().round()[(slice(1, -1),) * mask.ndim]
+        result[(item, *box)] = 4 * squared > squared.max()
+    return result
+
+
+CLICK_RULES: dict[str, Callable[[Tensor], Tensor]] = {"uniform": _anywhere, "center": _inner_half}
