@@ -16,32 +16,30 @@ def squares():
     return image
 
 
-def test_regions_are_the_objects(squares):
-    regions = region_hierarchy(squares)
-    assert regions.shape == (3, 48, 48) and regions.dtype == np.uint16
-    for scale in regions[:2]:
-        assert scale[2, 2] != scale[2, 45] and scale[15, 10] not in (scale[2, 2], scale[2, 45])
-
-
-def test_coarser_scales_have_fewer_regions():
-    noise = np.random.default_rng(0).random((64, 64)).astype(np.float32)
-    counts = [len(np.unique(scale)) for scale in region_hierarchy(noise)]
-    assert counts == sorted(counts, reverse=True) and counts[0] > counts[2]
-
-
 def test_store_is_computed_once_and_read_per_slice(squares, tmp_path):
     volume = np.stack([squares, squares.T, squares[::-1]], axis=-1)
     write_nifti(volume, np.eye(4), tmp_path / "a.nii.gz")
     cases = [{"case": "a", "image": str(tmp_path / "a.nii.gz")}]
     slices = build_slice_store(cases, tmp_path / "slices", img_size=48, content_threshold=None, progress=False)
-    store = build_region_store(slices, tmp_path / "regions", progress=False)
+    build_region_store(slices, tmp_path / "regions", progress=False)
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "regions").iterdir()}
     again = build_region_store(slices, tmp_path / "regions", progress=False)
     assert files == {path: path.stat().st_mtime_ns for path in (tmp_path / "regions").iterdir()} and len(files) == 1
     item = ReadRegionsd(again)({"case": "a", "slice": 1, "image": None})
     expected = region_hierarchy(slices["a"][1])
     assert torch.equal(item["label"], torch.from_numpy(expected.astype(np.int32)))
-    assert build_region_store(slices, tmp_path / "regions", scales=(50,), progress=False).keys != store.keys
+
+
+def test_other_settings_have_other_keys(squares, tmp_path):
+    write_nifti(squares[..., None], np.eye(4), tmp_path / "a.nii.gz")
+    cases = [{"case": "a", "image": str(tmp_path / "a.nii.gz")}]
+    slices = build_slice_store(cases, tmp_path / "slices", img_size=48, progress=False)
+    settings = [{}, {"scales": (50,)}, {"min_size": 0.01}, {"method": "slic"}, {"method": "mixed"}]
+    stores = [build_region_store(slices, tmp_path / "regions", progress=False, **one) for one in settings]
+    assert len({store.keys["a"] for store in stores}) == 5
+    assert [len(store["a"][0]) for store in stores] == [3, 1, 3, 3, 9]
+    named = build_region_store(slices, tmp_path / "regions", (30, 75, 150), progress=False, method="felzenszwalb")
+    assert named.keys == stores[0].keys
 
 
 def test_wrong_settings_and_unknown_cases_are_refused(tmp_path):

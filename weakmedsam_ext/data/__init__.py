@@ -16,7 +16,8 @@ from .io import (
 )
 from .la2018 import prepare_la2018
 from .phantoms import SUBTYPES, HeartPhantom, heart_phantom, write_phantoms
-from .region_store import ReadRegionsd, RegionStore, build_region_store, region_hierarchy
+from .region_hierarchy import region_hierarchy
+from .region_store import ReadRegionsd, RegionStore, build_region_store
 from .slice_dataset import SliceDataset
 from .slice_geometry import SliceGeometry
 from .slice_labels import SliceLabels, slice_labels_from_masks
