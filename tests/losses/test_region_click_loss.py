@@ -5,7 +5,7 @@ import statistics
 import pytest
 import torch
 
-from weakmedsam_ext.losses import RegionClickLoss, clicked_regions
+from weakmedsam_ext.losses import RegionClickLoss, clicked_regions, region_numbers
 from weakmedsam_ext.networks import RandomClicks, build_network
 
 
@@ -18,7 +18,7 @@ def regions():
 
 
 def test_the_region_under_the_click(regions):
-    found = clicked_regions(regions, torch.tensor([[[12, 3], [1, 15]]]), (4, 4))  # x, y
+    found = clicked_regions(regions, torch.tensor([[[3, 12], [15, 1]]]), (4, 4))  # row, column
     assert found.shape == (1, 2, 3, 4, 4)
     assert found[0, 0, 0].sum() == 4 and found[0, 0, 0, 0, 3] == 1  # top right quadrant
     assert found[0, 0, 1].sum() == 8 and found[0, 0, 1, 0].sum() == 4  # top half
@@ -28,7 +28,7 @@ def test_the_region_under_the_click(regions):
 @pytest.mark.parametrize("masks", [1, 3])
 def test_perfect_masks_have_no_loss_and_empty_ones_do(regions, masks):
     points = torch.tensor([[[12, 3]]])
-    wanted = clicked_regions(regions, points, (16, 16))
+    wanted = clicked_regions(regions, points.flip(-1), (16, 16))
     wanted = wanted if masks == 3 else wanted[:, :, 1:2]
     loss = RegionClickLoss()
     assert loss((100 * (2 * wanted - 1), torch.ones(1, 1, masks), points), regions) < 1e-3
@@ -43,9 +43,23 @@ def test_predicted_iou_learns_the_true_one(regions):
     assert losses[1] - losses[0] == pytest.approx(0.4**2, abs=1e-3)
 
 
-def test_regions_need_three_scales(regions):
-    with pytest.raises(ValueError, match=r"target: expected regions of shape \(B, 3, H, W\), but got \(1, 2, 16, 16\)"):
-        RegionClickLoss()((torch.zeros(1, 1, 3, 4, 4), torch.zeros(1, 1, 3), torch.zeros(1, 1, 2)), regions[:, :2])
+def test_every_mask_needs_its_scale(regions):
+    answers = torch.zeros(1, 1, 3, 4, 4), torch.zeros(1, 1, 3), torch.zeros(1, 1, 2)
+    with pytest.raises(ValueError, match="target: expected one for each of 3 masks, but got 2; use assignment"):
+        RegionClickLoss()(answers, regions[:, :2])
+    assert RegionClickLoss(assignment="minimum")(answers, regions[:, :2]).isfinite()
+    with pytest.raises(ValueError, match=r"target: expected regions of shape \(B, L, H, W\), but got \(1, 3, 16\)"):
+        RegionClickLoss()(answers, regions[..., 0])
+
+
+def test_the_region_under_the_click_of_a_volume():
+    regions = torch.zeros(2, 1, 4, 6, 8, dtype=torch.int)
+    regions[1, 0, 2:, :3, 4:] = 5
+    points = torch.tensor([[[0, 0, 0]], [[3, 1, 7]]])
+    assert region_numbers(regions, points).tolist() == [[[0]], [[5]]]
+    found = clicked_regions(regions, points, (2, 3, 4))
+    assert found[0].min() == 1 and found[1, 0, 0].sum() == 1 * 1.5 * 2
+    assert found[1, 0, 0, 1, :, 3].tolist() == [1, 0.5, 0]
 
 
 @pytest.mark.slow
