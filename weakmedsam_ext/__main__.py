@@ -37,6 +37,17 @@ def prepare_la2018(source: str, output: str) -> _Command:
     return _Command(partial(_prepare_la2018, source, output))
 
 
+@SetParseFns(source=str, output=str)
+def prepare_abdomenct1k(source: str, output: str) -> _Command:
+    """Give AbdomenCT-1K the Decathlon layout, by links to the files as downloaded.
+
+    Args:
+        source: folder that holds Image (or AbdomenCT-1K-ImagePart1 to 3) and Mask.
+        output: folder to write imagesTr, labelsTr, imagesTs, dataset.json and cases.json to.
+    """
+    return _Command(partial(_prepare_abdomenct1k, source, output))
+
+
 @SetParseFns(output=str, layout=str)
 def phantom(
     output: str,
@@ -57,7 +68,7 @@ def phantom(
     return _Command(partial(_phantom, output, layout, num_cases, seed, size))
 
 
-COMMANDS = {"prepare": {"la2018": prepare_la2018}, "phantom": phantom}
+COMMANDS = {"prepare": {"la2018": prepare_la2018, "abdomenct1k": prepare_abdomenct1k}, "phantom": phantom}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -91,6 +102,12 @@ def _prepare_la2018(source: str, output: str) -> str:
     from .data import prepare_la2018
 
     return f"wrote {prepare_la2018(source, output)}"
+
+
+def _prepare_abdomenct1k(source: str, output: str) -> str:
+    from .data import prepare_abdomenct1k
+
+    return f"wrote {prepare_abdomenct1k(source, output)}"
 
 
 def _phantom(output: str, layout: str, num_cases: int, seed: int, size: tuple[int, int, int]) -> str:

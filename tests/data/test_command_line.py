@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from weakmedsam_ext.__main__ import main
-from weakmedsam_ext.data import decathlon_cases, load_volume
+from weakmedsam_ext.data import decathlon_cases, load_volume, write_nifti
 
 
 def test_phantom(tmp_path, capsys):
@@ -23,6 +23,14 @@ def test_prepare(tmp_path):
         file["label"] = np.eye(4)[..., None].repeat(4, axis=2)
     assert main(["prepare", "la2018", "--source", str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 0
     assert [case["case"] for case in decathlon_cases(tmp_path / "out")] == ["la_001"]
+
+
+def test_prepare_abdomenct1k(tmp_path):
+    voxels = np.zeros((4, 4, 4), np.uint8)
+    write_nifti(voxels, np.eye(4), tmp_path / "in/Image/Case_00001_0000.nii.gz")
+    write_nifti(voxels, np.eye(4), tmp_path / "in/Mask/Case_00001.nii.gz")
+    assert main(["prepare", "abdomenct1k", "--source", str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 0
+    assert [case["case"] for case in decathlon_cases(tmp_path / "out")] == ["Case_00001"]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +59,7 @@ def test_no_command(capsys):
     assert "no command given" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [[], ["phantom"], ["prepare", "la2018"]])
+@pytest.mark.parametrize("command", [[], ["phantom"], ["prepare", "la2018"], ["prepare", "abdomenct1k"]])
 def test_help_needs_neither_torch_nor_monai(command):
     code = (
         "import sys, weakmedsam_ext.__main__ as program\n"

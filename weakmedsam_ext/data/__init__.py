@@ -1,5 +1,6 @@
 """Readers of public layouts, image-level labels, slice stores, splits by case, and phantoms in the same layouts."""
 
+from .abdomenct1k import list_abdomenct1k, prepare_abdomenct1k
 from .decathlon import decathlon_cases
 from .folds import read_split, split_cases
 from .io import (
@@ -49,8 +50,10 @@ __all__ = [
     "check_same_grid",
     "decathlon_cases",
     "heart_phantom",
+    "list_abdomenct1k",
     "load_mask",
     "load_volume",
+    "prepare_abdomenct1k",
     "prepare_la2018",
     "read_grid",
     "read_json",

@@ -23,9 +23,10 @@ def case_name(path: str | Path) -> str:
     return name.removesuffix(".gz").rpartition(".")[0] or name
 
 
-def image_path(root: str | Path, case: str) -> Path:
-    """File of a training image."""
-    return Path(root) / "imagesTr" / f"{case}.nii.gz"
+def image_path(root: str | Path, case: str, section: str = "training") -> Path:
+    """File of an image of the "training" or the "test" section."""
+    folder = {"training": "imagesTr", "test": "imagesTs"}[look_up_option(section, ("training", "test"))]
+    return Path(root) / folder / f"{case}.nii.gz"
 
 
 def label_path(root: str | Path, case: str) -> Path:
@@ -85,35 +86,44 @@ def check_decathlon_output(output: str | Path, name: str) -> None:
 
 
 def write_dataset_json(
-    root: str | Path, name: str, description: str, labels: Sequence[str], cases: Mapping[str, Any]
+    root: str | Path,
+    name: str,
+    description: str,
+    labels: Sequence[str],
+    cases: Mapping[str, Any],
+    modality: str = "MRI",
+    test: Sequence[str] = (),
 ) -> Path:
     """Write dataset.json, and cases.json for what the layout has no place for.
 
     Args:
-        root: folder that holds imagesTr/ and labelsTr/.
+        root: folder that holds imagesTr/ and labelsTr/, and imagesTs/ for test cases.
         name: of the data set.
         description: one sentence.
         labels: names of the label values 0, 1, ...
         cases: anything worth keeping of every case, for example its original name.
+        modality: "MRI" or "CT".
+        test: those of the cases that have no mask; all others are for training.
 
     Returns:
         path of dataset.json.
     """
     root = Path(root)
     write_json(cases, root / "cases.json")
+    training = [case for case in cases if case not in set(test)]
     content = {
         "name": name,
         "description": description,
         "tensorImageSize": "3D",
-        "modality": {"0": "MRI"},
+        "modality": {"0": modality},
         "labels": {str(value): label for value, label in enumerate(labels)},
-        "numTraining": len(cases),
-        "numTest": 0,
+        "numTraining": len(training),
+        "numTest": len(test),
         "training": [
             {"image": f"./{image_path('', case).as_posix()}", "label": f"./{label_path('', case).as_posix()}"}
-            for case in cases
+            for case in training
         ],
-        "test": [],
+        "test": [f"./{image_path('', case, 'test').as_posix()}" for case in test],
     }
     write_json(content, root / DATASET_JSON)
     return root / DATASET_JSON
