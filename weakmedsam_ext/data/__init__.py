@@ -3,6 +3,7 @@
 from .abdomenct1k import list_abdomenct1k, prepare_abdomenct1k
 from .decathlon import decathlon_cases
 from .folds import read_split, split_cases
+from .image_io import AtomicNibabelWriter, CheckedReader
 from .io import (
     Grid,
     Volume,
@@ -30,6 +31,8 @@ from .subclasses import ReadSubclassd, Subclasses
 
 __all__ = [
     "SUBTYPES",
+    "AtomicNibabelWriter",
+    "CheckedReader",
     "Grid",
     "HeartPhantom",
     "ReadRegionsd",

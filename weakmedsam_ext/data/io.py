@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
@@ -21,9 +22,11 @@ __all__ = [
     "Volume",
     "atomic_path",
     "check_same_grid",
+    "decode_volume",
     "file_hash",
     "load_mask",
     "load_volume",
+    "naming_full_disk",
     "read_grid",
     "read_json",
     "write_json",
@@ -63,10 +66,22 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with naming_full_disk(path):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming_full_disk(path: str | Path) -> Iterator[None]:
+    """Add the file's name to the error of a full disk, which numpy and torch raise without."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def write_json(content: Any, path: str | Path) -> None:
@@ -151,18 +166,25 @@ def load_volume(path: str | Path) -> Volume:
         FileNotFoundError: when there is no such file.
         ValueError: when the file is damaged, no medical volume or not 3-D, or holds NaN or infinity.
     """
+    array, meta = decode_volume(path)
+    x, y, z = array.shape
+    return Volume(Path(path), (x, y, z), np.asarray(meta["affine"], dtype=np.float64), array)
+
+
+def decode_volume(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """Voxels and MONAI's metadata of a medical volume, checked as `load_volume` says."""
     path = _existing(path)
     try:
         reader = NibabelReader() if str(path).endswith(NIFTI) else ITKReader()
         array, meta = reader.get_data(reader.read(path))
-        array, affine = np.asarray(array, dtype=np.float32), np.asarray(meta["affine"], dtype=np.float64)
+        array = np.asarray(array, dtype=np.float32)
     except Exception as error:  # damaged files raise whatever zlib, nibabel or ITK meet first
         raise _unreadable(path, error) from error
-    shape = _checked_shape(path, array.shape)
+    _checked_shape(path, array.shape)
     if not np.isfinite(array).all():
         count = int(np.count_nonzero(~np.isfinite(array)))
         raise ValueError(f"{path}: {count} voxels are NaN or infinite; replace them, or export the volume again.")
-    return Volume(path, shape, affine, array)
+    return array, meta
 
 
 def load_mask(path: str | Path) -> Volume:

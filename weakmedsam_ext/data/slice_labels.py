@@ -116,9 +116,11 @@ def slice_labels_from_masks(
     visible = {item["case"]: _visible(item, class_values, min_pixels) for item in bar}
     absent = set(class_values) - {name for slices in visible.values() for names in slices for name in names}
     if absent:
+        first = cases[0]["label"]
+        found = np.unique(load_mask(first).array).tolist()
         raise ValueError(
             f"class_map: {sorted(absent)} occur in no slice of {len(cases)} masks with min_pixels {min_pixels}; "
-            f"correct the label values, got {class_values}."
+            f"correct the label values {class_values}, or the masks ({first} holds {found})."
         )
     labels = SliceLabels(tuple(class_values), visible, {**settings, "images": images})
     labels.write(output)

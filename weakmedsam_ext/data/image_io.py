@@ -1,0 +1,70 @@
+"""Our checks and our atomic writing behind MONAI's `LoadImage` and `SaveImage`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.config import PathLike
+from monai.data import ImageReader, NibabelWriter
+from monai.utils import ensure_tuple
+
+from .io import decode_volume, naming_full_disk
+
+__all__ = ["AtomicNibabelWriter", "CheckedReader"]
+
+
+class CheckedReader(ImageReader):
+    """Reader of one 3-D volume a file; what is damaged or holds NaN is refused in one sentence, see `load_volume`.
+
+    {"_target_": "LoadImaged", "keys": "image", "reader": "weakmedsam_ext.data.CheckedReader"}
+    """
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        """Whether to ask this reader: always, since it says what is wrong with the others' files."""
+        return True
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Sequence[Any] | Any:
+        """Put off reading: `LoadImage` turns to other readers when this step raises, and their errors say less."""
+        (path,) = ensure_tuple(data)
+        return path
+
+    def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
+        """Read a file.
+
+        Returns:
+            the voxels, float32, and MONAI's metadata.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when it is damaged, no medical volume or not 3-D, or holds NaN or infinity.
+        """
+        return decode_volume(img)
+
+
+class AtomicNibabelWriter(NibabelWriter):
+    """Writer whose files appear complete or not at all.
+
+    {"_target_": "SaveImaged", "keys": "pred", "writer": "weakmedsam_ext.data.AtomicNibabelWriter", ...}
+    """
+
+    def write(self, filename: PathLike, verbose: bool = False, **kwargs: Any) -> None:
+        """Write the image.
+
+        Args:
+            filename: ends in ".nii.gz" or ".nii".
+            verbose: log the path.
+            kwargs: see `NibabelWriter`.
+        """
+        path = Path(filename)
+        # nibabel goes by the ending, so the unfinished file keeps its name in a hidden folder beside
+        with (
+            naming_full_disk(path),
+            tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder,
+        ):
+            super().write(Path(folder, path.name), verbose=verbose, **kwargs)
+            os.replace(Path(folder, path.name), path)
