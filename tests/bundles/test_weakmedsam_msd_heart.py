@@ -8,32 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from heart_runs import BUNDLE, CONFIGS, SMALL, run
 
 from weakmedsam_ext.data import SliceStudy, write_phantoms
-
-BUNDLE = Path(__file__).parents[2] / "bundles" / "weakmedsam_msd_heart"
-CONFIGS = [str(BUNDLE / "configs" / name) for name in ("pipeline.json", "demo.json")]
-SMALL = {
-    "img_size": 32,
-    "roi_size": 32,
-    "walk_size": 16,
-    "num_folds": 2,
-    "num_test": 2,
-    "num_subclasses": 2,
-    "pretrain_epochs": 1,
-    "cam_epochs": 2,
-    "train_epochs": 2,
-    "slices_per_volume": 4,
-    "volumes_per_batch": 2,
-    "device": "cpu",
-}
 
 
 @pytest.fixture(scope="module")
@@ -41,21 +23,6 @@ def phantoms(tmp_path_factory):
     folder = tmp_path_factory.mktemp("phantoms")
     write_phantoms(folder, num_cases=8, size=(32, 36, 8), progress=False)
     return folder
-
-
-def run(dataset_dir, output_dir, **settings):
-    workflow = ConfigWorkflow(
-        config_file=CONFIGS,
-        meta_file=str(BUNDLE / "configs" / "metadata.json"),
-        logging_file=False,
-        workflow_type="train",
-        bundle_root=str(BUNDLE),
-        dataset_dir=str(dataset_dir),
-        output_dir=str(output_dir),
-        **{**SMALL, **settings},
-    )
-    workflow.initialize()
-    workflow.run()
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +34,7 @@ def finished(phantoms, tmp_path_factory):
 
 
 def weights_of(path):
-    return torch.load(path, weights_only=True)["model"]
+    return torch.load(path, weights_only=True)
 
 
 def assert_same_results(one, other):

@@ -14,7 +14,7 @@ class Killed(Exception):
     pass
 
 
-def train(path, epochs=4, killed_at=None, settings=None, num_workers=0):
+def train(path, epochs=4, killed_at=None, settings=None, num_workers=0, keep=True):
     """Train a small network with random order, noise and dropout; optionally die in the middle of an epoch."""
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Dropout(), torch.nn.Linear(8, 1))
@@ -42,7 +42,7 @@ def train(path, epochs=4, killed_at=None, settings=None, num_workers=0):
         optimizer=optimizer,
         loss_function=loss,
         train_handlers=[
-            ResumableEpochs(path / "last.pt", objects, 7, transform, settings, path / "models" / "final.pt"),
+            ResumableEpochs(path / "last.pt", objects, 7, transform, settings, path / "models" / "final.pt", keep),
             LrScheduleHandler(scheduler, epoch_level=False, print_lr=False),
         ],
     )
@@ -79,7 +79,28 @@ def test_epochs_differ_and_finished_training_is_not_repeated(tmp_path):
     again, none = train(tmp_path)
     assert none == [] and equal(weights, again)
     final = torch.load(tmp_path / "models" / "final.pt", weights_only=True)
-    assert equal(final["model"], weights) and list(final) == ["model"]
+    assert equal(final, weights) and final.keys() == weights.keys()
+
+
+def test_without_keeping_its_checkpoint_a_killed_training_goes_on_and_a_finished_one_starts_anew(tmp_path):
+    with pytest.raises(Killed):
+        train(tmp_path, killed_at=9, keep=False)
+    weights, rest = train(tmp_path, keep=False)
+    assert len(rest) == 8 and not (tmp_path / "last.pt").exists()
+    again, losses = train(tmp_path, keep=False, settings={"learning_rate": 0.02})
+    assert len(losses) == 16 and equal(weights, again)
+
+
+def test_the_weights_of_a_network_on_several_gpus_are_those_of_one(tmp_path):
+    network = torch.nn.Linear(3, 2)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        parallel = torch.nn.parallel.DistributedDataParallel(network)
+    finally:
+        torch.distributed.destroy_process_group()
+    ResumableEpochs(tmp_path / "last.pt", {"network": parallel}, final_path=tmp_path / "final.pt").finish(None)
+    final = torch.load(tmp_path / "final.pt", weights_only=True)
+    assert equal(final, network.state_dict()) and final.keys() == network.state_dict().keys()
 
 
 def test_other_settings_and_damaged_files_are_refused(tmp_path):

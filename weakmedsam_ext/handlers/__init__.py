@@ -1,8 +1,18 @@
 """Ignite handlers: pseudo-labels as volumes, figures, and training that survives being killed."""
 
+from .exponential_moving_average import ExponentialMovingAverage
 from .gradient_clipping import GradientClipping
 from .pseudo_label_figures import PseudoLabelFigures, plot_pseudo_label
 from .pseudo_label_writer import PseudoLabelWriter
 from .resumable_epochs import ResumableEpochs
+from .weights_loader import WeightsLoader
 
-__all__ = ["GradientClipping", "PseudoLabelFigures", "PseudoLabelWriter", "ResumableEpochs", "plot_pseudo_label"]
+__all__ = [
+    "ExponentialMovingAverage",
+    "GradientClipping",
+    "PseudoLabelFigures",
+    "PseudoLabelWriter",
+    "ResumableEpochs",
+    "WeightsLoader",
+    "plot_pseudo_label",
+]

@@ -10,6 +10,8 @@ import torch
 from ignite.engine import Engine, Events
 from monai.transforms import Randomizable
 from monai.utils import set_determinism
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ..data import atomic_path
 
@@ -29,7 +31,11 @@ class ResumableEpochs:
         seed: of epoch 0; epoch n uses seed + n.
         transform: random transforms of the training data set.
         settings: whatever the training depends on; a checkpoint of other settings is not continued.
-        final_path: gets {"model": state of objects["network"]} when training is complete.
+        final_path: gets the state dict of objects["network"] when training is complete, bare, as MONAI's exports and
+            the model zoo read it.
+        keep: keep the checkpoint after training, so that a finished training is not repeated. Without, training starts
+            anew when it is run again, as an annotation tool wants whose user has added labels.
+        final_network: whose state goes to `final_path` instead, for example an average of objects["network"].
 
     Raises:
         ValueError: when training starts and the checkpoint is damaged or has other settings.
@@ -43,6 +49,8 @@ class ResumableEpochs:
         transform: Any = None,
         settings: Mapping[str, Any] | None = None,
         final_path: str | Path | None = None,
+        keep: bool = True,
+        final_network: nn.Module | None = None,
     ) -> None:
         self.path = Path(path)
         self.objects = dict(objects)
@@ -50,6 +58,8 @@ class ResumableEpochs:
         self.transform = transform
         self.settings = dict(settings or {})
         self.final_path = final_path
+        self.keep = keep
+        self.final_network = final_network
 
     def attach(self, engine: Engine) -> None:
         """Resume and save while a trainer runs."""
@@ -77,14 +87,16 @@ class ResumableEpochs:
     def save(self, engine: Engine) -> None:
         """Save the epoch that ends."""
         states = {name: item.state_dict() for name, item in self.objects.items()}
-        with atomic_path(self.path) as temporary:
-            torch.save({"epoch": engine.state.epoch, "settings": self.settings, **states}, temporary)
+        _save({"epoch": engine.state.epoch, "settings": self.settings, **states}, self.path)
 
     def finish(self, engine: Engine) -> None:
         """Save the trained network."""
         if self.final_path is not None:
-            with atomic_path(self.final_path) as temporary:
-                torch.save({"model": self.objects["network"].state_dict()}, temporary)
+            network = self.objects["network"] if self.final_network is None else self.final_network
+            bare = network.module if isinstance(network, DistributedDataParallel) else network
+            _save(bare.state_dict(), self.final_path)
+        if not self.keep:
+            self.path.unlink(missing_ok=True)
 
     def _seed(self, epoch: int) -> None:
         set_determinism(self.seed + epoch, use_deterministic_algorithms=None)
@@ -103,3 +115,9 @@ class ResumableEpochs:
                 "another output_dir."
             )
         return state
+
+
+def _save(content: Mapping[str, Any], path: str | Path) -> None:
+    # into an open file: given a path, torch hides a full disk behind an error of its own
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)

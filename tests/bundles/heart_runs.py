@@ -1,0 +1,39 @@
+"""Runs of the heart bundle's pipeline on volumes of a few voxels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monai.bundle import ConfigWorkflow
+
+BUNDLE = Path(__file__).parents[2] / "bundles" / "weakmedsam_msd_heart"
+CONFIGS = [str(BUNDLE / "configs" / name) for name in ("pipeline.json", "demo.json")]
+SMALL = {
+    "img_size": 32,
+    "roi_size": 32,
+    "walk_size": 16,
+    "num_folds": 2,
+    "num_test": 2,
+    "num_subclasses": 2,
+    "pretrain_epochs": 1,
+    "cam_epochs": 2,
+    "train_epochs": 2,
+    "slices_per_volume": 4,
+    "volumes_per_batch": 2,
+    "device": "cpu",
+}
+
+
+def run(dataset_dir, output_dir, **settings):
+    workflow = ConfigWorkflow(
+        config_file=CONFIGS,
+        meta_file=str(BUNDLE / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type="train",
+        bundle_root=str(BUNDLE),
+        dataset_dir=str(dataset_dir),
+        output_dir=str(output_dir),
+        **{**SMALL, **settings},
+    )
+    workflow.initialize()
+    workflow.run()

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from ignite.engine import Engine
+
+from weakmedsam_ext.handlers import WeightsLoader
+
+
+def start(network, path):
+    engine = Engine(lambda engine, batch: None)
+    WeightsLoader(network, path).attach(engine)
+    engine.run([0])
+
+
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"model": state}])
+def test_weights_are_loaded_when_the_engine_starts(tmp_path, wrap):
+    trained, network = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    loader = WeightsLoader(network, tmp_path / "model.pt")  # the file need not be there yet
+    torch.save(wrap(trained.state_dict()), tmp_path / "model.pt")
+    assert not torch.equal(network.weight, trained.weight)
+    start(loader.network, loader.path)
+    assert torch.equal(network.weight, trained.weight) and torch.equal(network.bias, trained.bias)
+
+
+def test_other_files_are_refused(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match="checkpoint .*model.pt does not exist; download it or correct the path"
+    ):
+        start(torch.nn.Linear(3, 2), tmp_path / "model.pt")
+    torch.save(torch.nn.Linear(4, 2).state_dict(), tmp_path / "model.pt")
+    with pytest.raises(ValueError, match="model.pt does not fit Linear, nothing was loaded: 1 wrongly shaped"):
+        start(torch.nn.Linear(3, 2), tmp_path / "model.pt")
