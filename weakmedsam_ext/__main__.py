@@ -1,4 +1,4 @@
-"""Command line: `python -m weakmedsam_ext prepare la2018 ...`, `python -m weakmedsam_ext phantom ...`."""
+"""Command line: `python -m weakmedsam_ext prepare la2018 ...`, `... phantom ...`, `... package ...`."""
 
 from __future__ import annotations
 
@@ -68,7 +68,23 @@ def phantom(
     return _Command(partial(_phantom, output, layout, num_cases, seed, size))
 
 
-COMMANDS = {"prepare": {"la2018": prepare_la2018, "abdomenct1k": prepare_abdomenct1k}, "phantom": phantom}
+@SetParseFns(bundle=str, output=str, model=str)
+def package(bundle: str, output: str, model: str | None = None) -> _Command:
+    """Pack a bundle into a zip file that works alone.
+
+    Args:
+        bundle: folder of the bundle.
+        output: the zip file.
+        model: trained weights, for example models/model.pt of a training's output.
+    """
+    return _Command(partial(_package, bundle, output, model))
+
+
+COMMANDS = {
+    "prepare": {"la2018": prepare_la2018, "abdomenct1k": prepare_abdomenct1k},
+    "phantom": phantom,
+    "package": package,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -114,6 +130,12 @@ def _phantom(output: str, layout: str, num_cases: int, seed: int, size: tuple[in
     from .data import write_phantoms
 
     return f"wrote {write_phantoms(output, layout, num_cases, seed, size)}"
+
+
+def _package(bundle: str, output: str, model: str | None) -> str:
+    from .bundle import package_bundle
+
+    return f"wrote {package_bundle(bundle, output, model)}"
 
 
 if __name__ == "__main__":

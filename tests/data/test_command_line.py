@@ -59,7 +59,7 @@ def test_no_command(capsys):
     assert "no command given" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [[], ["phantom"], ["prepare", "la2018"], ["prepare", "abdomenct1k"]])
+@pytest.mark.parametrize("command", [[], ["phantom"], ["prepare", "la2018"], ["prepare", "abdomenct1k"], ["package"]])
 def test_help_needs_neither_torch_nor_monai(command):
     code = (
         "import sys, weakmedsam_ext.__main__ as program\n"

@@ -14,6 +14,7 @@ from typing import Any
 from monai.bundle import ConfigWorkflow
 
 from ..data import read_json, write_json
+from .errors import one_sentence
 
 __all__ = ["Pipeline"]
 
@@ -69,10 +70,10 @@ class Pipeline:
             try:
                 key = self._run_once(stage, title, key)
             except Exception as error:
-                cause = root_cause(error)
-                if not isinstance(cause, (ValueError, OSError, ImportError)):
+                sentence = one_sentence(error)
+                if sentence is None:
                     raise
-                sys.exit(f"error in stage {stage['name']!r}: {cause}")
+                sys.exit(f"error in stage {stage['name']!r}: {sentence}")
 
     def _run_once(self, stage: Mapping[str, Any], title: str, before: str) -> str:
         """Run a stage unless it is finished; returns its key."""
@@ -128,10 +129,3 @@ class Pipeline:
         workflow.initialize()
         workflow.run()
         workflow.finalize()
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """The error that the others were raised from: MONAI wraps what a config's expression raises."""
-    while error.__cause__ is not None and isinstance(error, RuntimeError):
-        error = error.__cause__
-    return error

@@ -1,0 +1,127 @@
+"""A bundle as one zip file that works alone: for the model zoo, for MONAI Label, for `monai.bundle.download`."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from monai.bundle import ConfigParser
+
+from ..data import atomic_path, read_json
+from ..networks import load_checkpoint
+
+__all__ = ["check_bundle", "package_bundle"]
+
+REQUIRED = ("LICENSE", "configs/metadata.json", "configs/inference.json", "configs/logging.conf", "docs/README.md")
+# what MONAI's metadata schema asks for, and the change log that the model zoo asks for
+METADATA = (
+    "schema",
+    "version",
+    "changelog",
+    "monai_version",
+    "pytorch_version",
+    "numpy_version",
+    "required_packages_version",
+    "task",
+    "description",
+    "authors",
+    "copyright",
+    "network_data_format",
+)
+LARGE_FILE = {"path", "url", "hash_val", "hash_type"}
+CONTENT = ("LICENSE", "large_files.yml", "configs/*", "docs/**/*")
+MODEL = "models/model.pt"
+TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # the first that a zip file can hold: the same content gives the same bytes
+
+
+def package_bundle(bundle: str | Path, output: str | Path, model: str | Path | None = None) -> Path:
+    """Write a bundle's configs, documents and licence, and its weights if given, into a zip file.
+
+    Everything is below one folder with the bundle's name. Outputs and caches that lie in the bundle stay outside, and
+    so do the large files, which the user downloads.
+
+    Args:
+        bundle: folder of the bundle.
+        output: ends in ".zip"; appears complete or not at all.
+        model: trained weights. They become models/model.pt, as the bare state dict that MONAI's export, the model zoo
+            and MONAI Label read alike.
+
+    Returns:
+        path of the zip file.
+
+    Raises:
+        FileNotFoundError: when the bundle lacks a file, or there is no such model.
+        ValueError: when the metadata is incomplete, or the model is not that of the bundle.
+    """
+    bundle, output = Path(bundle).expanduser().absolute(), Path(output).expanduser()
+    if output.suffix != ".zip":
+        raise ValueError(f"output: expected a file that ends in .zip, but got {output}.")
+    check_bundle(bundle)
+    files = {str(path.relative_to(bundle).as_posix()): path.read_bytes() for path in _content(bundle)}
+    if model is not None:
+        files[MODEL] = _weights(bundle, Path(model).expanduser())
+    with atomic_path(output) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, content in sorted(files.items()):
+            entry = zipfile.ZipInfo(f"{bundle.name}/{name}", TIMESTAMP)
+            entry.create_system = 3  # Unix, on every machine
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
+    return output
+
+
+def check_bundle(bundle: str | Path) -> None:
+    """Check that a bundle has what MONAI and its model zoo ask for.
+
+    Args:
+        bundle: folder of the bundle.
+
+    Raises:
+        FileNotFoundError: when it lacks a file.
+        ValueError: when its metadata or its list of large files is incomplete.
+    """
+    bundle = Path(bundle)
+    missing = [name for name in REQUIRED if not (bundle / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{bundle} is no complete bundle, it lacks {', '.join(missing)}; add what is missing.")
+    path = bundle / "configs" / "metadata.json"
+    metadata = read_json(path, "restore it")
+    absent = [key for key in METADATA if key not in metadata]
+    if absent:
+        raise ValueError(f"{path} lacks {', '.join(absent)}; add them.")
+    if metadata["version"] not in metadata["changelog"]:
+        raise ValueError(f"{path}: version {metadata['version']} is not in the changelog; say there what is new.")
+    _check_large_files(bundle / "large_files.yml")
+
+
+def _check_large_files(path: Path) -> None:
+    """A file that is downloaded without a hash could be anything."""
+    entries = ConfigParser.load_config_file(path).get("large_files") or [] if path.is_file() else []
+    for entry in entries:
+        absent = LARGE_FILE - set(entry)
+        if absent:
+            raise ValueError(f"{path}: {entry.get('path', 'an entry')} lacks {', '.join(sorted(absent))}; add them.")
+
+
+def _content(bundle: Path) -> Iterator[Path]:
+    for pattern in CONTENT:
+        for path in bundle.glob(pattern):
+            inside = path.relative_to(bundle).parts
+            if path.is_file() and not any(part.startswith((".", "__")) for part in inside):
+                yield path
+
+
+def _weights(bundle: Path, model: Path) -> bytes:
+    """State dict of the bundle's network as a file, checked against the network."""
+    parser = ConfigParser()
+    parser.read_config(str(bundle / "configs" / "inference.json"))
+    parser["bundle_root"] = str(bundle)
+    network = parser.get_parsed_content("network_def")
+    kept = load_checkpoint(network, model)
+    if kept:
+        raise ValueError(f"checkpoint {model} lacks {len(kept)} tensors of the network, such as {kept[0]}; train it.")
+    buffer = io.BytesIO()
+    torch.save(network.state_dict(), buffer)
+    return buffer.getvalue()
