@@ -3,6 +3,7 @@
 from .affinity_refine import AffinityRefine, AffinityRefineD, AffinityRefined, AffinityRefineDict
 from .click_simulation import CLICK_RULES, simulate_clicks
 from .image_level_label import ImageLevelLabel, ImageLevelLabelD, ImageLevelLabeld, ImageLevelLabelDict
+from .mask_regions import MaskRegions, MaskRegionsD, MaskRegionsd, MaskRegionsDict
 from .slice_wise import SliceWise, SliceWiseD, SliceWised, SliceWiseDict
 
 __all__ = [
@@ -15,6 +16,10 @@ __all__ = [
     "ImageLevelLabelD",
     "ImageLevelLabelDict",
     "ImageLevelLabeld",
+    "MaskRegions",
+    "MaskRegionsD",
+    "MaskRegionsDict",
+    "MaskRegionsd",
     "SliceWise",
     "SliceWiseD",
     "SliceWiseDict",
