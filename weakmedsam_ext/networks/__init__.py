@@ -7,6 +7,7 @@ from .click_initialization import aim_at_clicks
 from .efficient_sam import EfficientSAM
 from .factory import NETWORKS, build_network
 from .prompt_affinity import COMBINATIONS, PromptAffinity, point_grid
+from .prompter import Prompter
 from .random_clicks import ClickAnswers, RandomClicks
 from .sam_med3d import SAMMed3D
 from .sam_vit import SAMViT
@@ -24,6 +25,7 @@ __all__ = [
     "EfficientSAM",
     "RandomClicks",
     "PromptAffinity",
+    "Prompter",
     "PseudoLabelSteps",
     "SAMMed3D",
     "SAMViT",

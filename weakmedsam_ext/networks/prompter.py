@@ -1,0 +1,78 @@
+"""One way to ask any promptable network, in two or three dimensions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ["Prompter"]
+
+
+class Prompter(nn.Module):
+    """Ask a promptable network: points in array index order, Q prompt sets on each image or volume.
+
+    Args:
+        network: with `spatial_dims`, `takes_background_clicks`, `takes_masks`, `encode` and `decode`, for example
+            `EfficientSAM` or `SAMMed3D`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network: Any = network
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 for images, 3 for volumes."""
+        return self.network.spatial_dims
+
+    @property
+    def takes_background_clicks(self) -> bool:
+        """Whether points may be labelled 0."""
+        return self.network.takes_background_clicks
+
+    @property
+    def takes_masks(self) -> bool:
+        """Whether an earlier answer may be given as mask prompt."""
+        return self.network.takes_masks
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Embed images (B, 1 or 3, H, W) or volumes (B, 1, D, H, W), (B, P, *tokens)."""
+        return self.network.encode(image)[1] if self.spatial_dims == 2 else self.network.encode(image)
+
+    def answer(
+        self,
+        embedding: Tensor,
+        points: Tensor,
+        point_labels: Tensor,
+        multimask: bool = False,
+        mask_logits: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Answer prompts.
+
+        Args:
+            embedding: (B, P, *tokens) from `encode`.
+            points: (B, Q, N, 2 or 3), Q sets of N points on each image, in array index order, in pixels or voxels of
+                the network's input.
+            point_labels: (B, Q, N), 1 object, 0 background, -1 padding.
+            multimask: three masks for an ambiguous prompt instead of one.
+            mask_logits: logits of an earlier answer to each set, (B, Q, 1, *grid).
+
+        Returns:
+            mask logits (B, Q, M, *grid) and predicted IoU (B, Q, M), M = 3 or 1.
+
+        Raises:
+            ValueError: when the network takes no mask prompts but gets some, or when shapes or values do not fit.
+        """
+        if mask_logits is not None and not self.takes_masks:
+            raise ValueError(f"mask_logits: {type(self.network).__name__} takes no mask prompts; leave them out.")
+        points = points.float()
+        if self.spatial_dims == 2:
+            earlier_2d = {} if mask_logits is None else {"mask_logits": mask_logits}
+            return self.network.decode(embedding, points.flip(-1), point_labels, multimask, **earlier_2d)
+        batch = points.shape[:2]
+        repeated = embedding.repeat_interleave(batch[1], dim=0)
+        earlier = None if mask_logits is None else mask_logits.flatten(0, 1)
+        answers = self.network.decode(repeated, points.flatten(0, 1), point_labels.flatten(0, 1), earlier, multimask)
+        masks, iou = (x.unflatten(0, batch) for x in answers)
+        return masks, iou
