@@ -1,10 +1,13 @@
-"""Metrics: per volume in millimetres, the released slice-wise protocol beside it, and the evaluation of files."""
+"""Metrics: per volume in millimetres, the released slice-wise protocol beside it, evaluation of files and of clicks."""
 
+from .click_answers import ClickAnswerer, NetworkAnswer, SuperpixelAnswer
+from .click_evaluation import best_superpixel_levels, click_dialogue, evaluate_clicks, evaluate_superpixels
+from .click_items import SliceClickItems, find_structures
 from .evaluation import Evaluation, evaluate_predictions
 from .measurement import PROTOCOLS
 from .released_protocol import RELEASED_METRICS, ReleasedSliceMetric, compute_released_metrics
 from .structures import PRESENCES, presence
-from .table import format_table
+from .table import format_click_table, format_table
 from .volume_protocol import VOLUME_METRICS, compute_volume_metrics
 
 __all__ = [
@@ -12,11 +15,21 @@ __all__ = [
     "PROTOCOLS",
     "RELEASED_METRICS",
     "VOLUME_METRICS",
+    "ClickAnswerer",
     "Evaluation",
+    "NetworkAnswer",
     "ReleasedSliceMetric",
+    "SliceClickItems",
+    "SuperpixelAnswer",
+    "best_superpixel_levels",
+    "click_dialogue",
     "compute_released_metrics",
     "compute_volume_metrics",
+    "evaluate_clicks",
     "evaluate_predictions",
+    "evaluate_superpixels",
+    "find_structures",
+    "format_click_table",
     "format_table",
     "presence",
 ]

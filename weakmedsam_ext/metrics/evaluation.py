@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ..data import Volume, atomic_path, check_same_grid, load_mask, write_json
 from .measurement import PROTOCOLS, Measurement, measure, summarise
 
-__all__ = ["Evaluation", "evaluate_predictions"]
+__all__ = ["Evaluation", "evaluate_predictions", "write_csv"]
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def evaluate_predictions(
         "cases": list(paths),
         "summary": {p: {name: summarise(found, p) for name, found in measured.items()} for p in PROTOCOLS},
     }
-    _write_csv(rows, Path(output_dir) / "metrics.csv")
+    write_csv(rows, Path(output_dir) / "metrics.csv")
     write_json(metrics, Path(output_dir) / "metrics.json")
     return Evaluation(metrics, rows)
 
@@ -175,7 +175,8 @@ def _warn_of_absent_classes(measured: Mapping[str, Sequence[Measurement]], value
             )
 
 
-def _write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write rows of the same columns, complete or not at all."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()

@@ -13,7 +13,7 @@ from .released_protocol import RELEASED_METRICS, compute_released_metrics
 from .structures import presence
 from .volume_protocol import VOLUME_METRICS, compute_volume_metrics
 
-__all__ = ["METRICS", "PROTOCOLS", "Measurement", "measure", "summarise"]
+__all__ = ["DECIMALS", "METRICS", "PROTOCOLS", "Measurement", "measure", "statistics", "summarise"]
 
 PROTOCOLS = {
     "volume": "whole volumes, distances in mm from the voxel size and in voxels; n counts cases. A case whose "
@@ -48,7 +48,7 @@ class Measurement:
                 found = self.presences[protocol]
                 cells |= {"released_slices": len(found)}
                 cells |= {f"released_{kind}_slices": found.count(kind) for kind in COUNTED}
-            cells |= {f"{protocol}_{metric}": _statistics(self.values[protocol][metric])["mean"] for metric in metrics}
+            cells |= {f"{protocol}_{metric}": statistics(self.values[protocol][metric])["mean"] for metric in metrics}
         return cells
 
 
@@ -84,12 +84,13 @@ def summarise(measurements: Sequence[Measurement], protocol: str) -> dict[str, d
     found = [kind for measurement in measurements for kind in measurement.presences[protocol]]
     counts = {f"n_{kind}": found.count(kind) for kind in COUNTED}
     return {
-        metric: _statistics([value for m in measurements for value in m.values[protocol][metric]]) | counts
+        metric: statistics([value for m in measurements for value in m.values[protocol][metric]]) | counts
         for metric in METRICS[protocol]
     }
 
 
-def _statistics(values: Sequence[float]) -> dict[str, Any]:
+def statistics(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, standard deviation of the population and median of the values that exist, and their number "n"."""
     known = np.asarray(values, dtype=np.float64)
     known = known[~np.isnan(known)]
     statistics: dict[str, Any] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["format_table"]
+__all__ = ["format_click_table", "format_table"]
 
 SECTIONS = {
     "volume": (
@@ -54,6 +54,38 @@ def format_table(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
             lines += [[f"{GAP}{heading}"]]
             lines += [[f"{GAP * 2}{label}", *(_cell(f.get(key)) for f in found)] for key, label in metrics.items()]
             lines += [[f"{GAP * 2}{unit}: missed / spurious / empty", *(_counts(f.get("dice")) for f in found)]]
+    return _aligned(lines)
+
+
+def format_click_table(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
+    """Lay out evaluations of clicks side by side as plain text.
+
+    Args:
+        evaluations: title of a column -> content of a metrics.json, see `evaluate_clicks`; for example
+            {"pre-trained": ..., "superpixels": ..., "random weights": ...}.
+
+    Returns:
+        the table, with a block for each class; a cell is "mean (standard deviation)" over cases, "-" where an
+        evaluation has no value.
+
+    Raises:
+        ValueError: when there is no evaluation, or one holds no clicks.
+    """
+    if not evaluations:
+        raise ValueError("evaluations: expected at least one, but got none; evaluate clicks first.")
+    for title, metrics in evaluations.items():
+        if not isinstance(metrics.get("summary"), Mapping) or "clicks" not in metrics["summary"]:
+            raise ValueError(f"evaluations: {title!r} is no evaluation of clicks; evaluate the clicks again.")
+    summaries = [metrics["summary"]["clicks"] for metrics in evaluations.values()]
+    numbers = sorted({number for metrics in evaluations.values() for number in metrics["num_clicks"]})
+    lines: list[list[str]] = []
+    for name in dict.fromkeys(name for summary in summaries for name in summary):
+        lines += [[]] * bool(lines) + [[name, *evaluations]]
+        found = [summary.get(name, {}) for summary in summaries]
+        for number in numbers:
+            label = f"IoU after {number} click{'s' * (number > 1)}"
+            lines += [[f"{GAP}{label}", *(_cell(entry.get(f"iou_{number}")) for entry in found)]]
+        lines += [[f"{GAP}structures", *(str(entry.get("structures", ABSENT)) for entry in found)]]
     return _aligned(lines)
 
 

@@ -1,0 +1,224 @@
+"""How well a promptable network finds real structures after one, three and five clicks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from ..data import write_json
+from ..transforms import simulate_clicks
+from .click_answers import ClickAnswerer, NetworkAnswer, SuperpixelAnswer
+from .evaluation import Evaluation, write_csv
+from .measurement import DECIMALS, statistics
+
+__all__ = ["CLICK_PROTOCOL", "best_superpixel_levels", "click_dialogue", "evaluate_clicks", "evaluate_superpixels"]
+
+CLICK_PROTOCOL = (
+    "IoU with every connected structure of the real mask after simulated clicks: the first inside the structure, the "
+    "next ones inside the largest error, all far from its border (RITM). Structures are averaged within a case, then "
+    "cases; n counts cases."
+)
+ALL = "all classes"
+
+
+def click_dialogue(
+    answerer: ClickAnswerer,
+    item: Mapping[str, Any],
+    num_clicks: Sequence[int],
+    generator: torch.Generator | None = None,
+) -> dict[int, Tensor]:
+    """Click on every structure of an item until the most clicks are reached.
+
+    The first click is answered by the mask of the highest predicted IoU, the next ones by a single mask that also gets
+    the last logits where the answerer takes masks. Logits are resized linearly to the item before they are cut at 0.
+    Who takes no background clicks is clicked only on what is missing. Where there is nothing left to click, the answer
+    stays.
+
+    Args:
+        answerer: who answers.
+        item: see `SliceClickItems`.
+        num_clicks: after how many clicks the answer is measured.
+        generator: of the clicks, on the CPU; PyTorch's own unless given.
+
+    Returns:
+        number of clicks -> IoU of the Q structures, float64 (Q,).
+    """
+    wanted = item["structures"]
+    started = answerer.start(item)
+    answer = torch.zeros_like(wanted)
+    logits: Tensor | None = None
+    points = torch.zeros((1, len(wanted), 0, wanted.ndim - 1), dtype=torch.long)
+    labels = torch.zeros((1, len(wanted), 0), dtype=torch.long)
+    scores = {}
+    for click in range(1, max(num_clicks) + 1):
+        point, label = simulate_clicks(answer, wanted, "center", generator, not answerer.takes_background_clicks)
+        points = torch.cat([points, point[None, :, None]], dim=2)
+        labels = torch.cat([labels, label[None, :, None]], dim=2)
+        earlier = logits if answerer.takes_masks else None
+        logits = _most_confident(*answerer.answer(started, points, labels, click == 1, earlier))
+        answer = torch.where(_per_item(label >= 0, answer), _resized(logits, wanted.shape[1:]) > 0, answer)
+        if click in num_clicks:
+            scores[click] = _iou(answer, wanted)
+    return scores
+
+
+def evaluate_clicks(
+    answerer: ClickAnswerer | nn.Module,
+    items: Iterable[Mapping[str, Any]],
+    output_dir: str | Path | None = None,
+    num_clicks: Sequence[int] = (1, 3, 5),
+    seed: int = 0,
+    progress: bool = True,
+) -> Evaluation:
+    """Measure the IoU with real structures after some clicks, see `click_dialogue`.
+
+    Args:
+        answerer: a promptable network, or who else answers clicks.
+        items: `SliceClickItems` or `VolumeClickItems`; held-out cases.
+        output_dir: gets metrics.json and metrics.csv; nothing is written without.
+        num_clicks: after how many clicks the answer is measured.
+        seed: of the clicks; first clicks are the same whoever answers.
+        progress: show a progress bar.
+
+    Returns:
+        rows, one a case and class: "case", "class", "structures" and "iou_1", "iou_3", ...; and metrics, whose
+        "summary" is "clicks" -> class -> "iou_1", ... -> mean, std, median and n over cases. With several classes,
+        "all classes" is over all rows.
+
+    Raises:
+        ValueError: when no structure is left to click, or a number of clicks is below 1.
+    """
+    numbers = sorted(set(num_clicks))
+    if not numbers or numbers[0] < 1:
+        raise ValueError(f"num_clicks: expected numbers of at least 1, but got {tuple(num_clicks)}.")
+    answerer = NetworkAnswer(answerer) if isinstance(answerer, nn.Module) else answerer
+    generator = torch.Generator().manual_seed(seed)
+    found: dict[tuple[str, str], list[list[float]]] = {}
+    for item in tqdm(items, desc="clicks", unit="image", disable=not progress):
+        scores = torch.stack([*click_dialogue(answerer, item, numbers, generator).values()], dim=1)
+        for name, ious in zip(item["classes"], scores.tolist(), strict=True):
+            found.setdefault((item["case"], name), []).append(ious)
+    if not found:
+        raise ValueError("items: expected at least one structure, but got none; lower min_size, or correct class_map.")
+    rows = [_row(*key, ious, numbers) for key, ious in found.items()]
+    return _evaluation(rows, {"num_clicks": numbers, "seed": seed}, output_dir)
+
+
+def best_superpixel_levels(
+    training_items: Iterable[Mapping[str, Any]],
+    num_clicks: Sequence[int] = (1, 3, 5),
+    seed: int = 0,
+    progress: bool = True,
+) -> dict[int, int]:
+    """Find the level of the regions at which superpixels answer clicks best, for each number of clicks.
+
+    Args:
+        training_items: with "regions"; cases that are not used for the evaluation.
+        num_clicks: see `evaluate_clicks`.
+        seed: see `evaluate_clicks`.
+        progress: show a progress bar.
+
+    Returns:
+        number of clicks -> level.
+
+    Raises:
+        ValueError: see `evaluate_clicks`; also when the items have no regions.
+    """
+    first = next(iter(training_items), {})
+    if "regions" not in first:
+        raise ValueError("items: expected 'regions' for the superpixels; give the region store to the items.")
+    levels = range(len(first["regions"]))
+    runs = [evaluate_clicks(SuperpixelAnswer(n), training_items, None, num_clicks, seed, progress) for n in levels]
+    means = {number: [_mean_iou(run, number) for run in runs] for number in runs[0].metrics["num_clicks"]}
+    return {number: max(levels, key=values.__getitem__) for number, values in means.items()}
+
+
+def evaluate_superpixels(
+    items: Iterable[Mapping[str, Any]],
+    levels: Mapping[int, int],
+    output_dir: str | Path | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Evaluation:
+    """Measure the superpixel baseline, each number of clicks at its own level.
+
+    Args:
+        items: see `evaluate_clicks`; with "regions".
+        levels: number of clicks -> level, from `best_superpixel_levels` of training cases.
+        output_dir: see `evaluate_clicks`.
+        seed: see `evaluate_clicks`.
+        progress: show a progress bar.
+
+    Returns:
+        as `evaluate_clicks`; "superpixel_levels" in the metrics says which level was used.
+
+    Raises:
+        ValueError: see `evaluate_clicks`.
+    """
+    numbers = sorted(levels)
+    runs = [evaluate_clicks(SuperpixelAnswer(levels[n]), items, None, [n], seed, progress).rows for n in numbers]
+    rows = [{key: value for row in same for key, value in row.items()} for same in zip(*runs, strict=True)]
+    settings = {"num_clicks": numbers, "seed": seed, "superpixel_levels": {str(n): levels[n] for n in numbers}}
+    return _evaluation(rows, settings, output_dir)
+
+
+def _evaluation(rows: list[dict[str, Any]], settings: dict[str, Any], output_dir: str | Path | None) -> Evaluation:
+    """Summarise the rows and, with a folder, write both files."""
+    classes = list(dict.fromkeys(row["class"] for row in rows))
+    parts = {name: [row for row in rows if row["class"] == name] for name in classes}
+    if len(classes) > 1:
+        parts[ALL] = rows
+    keys = [_key(number) for number in settings["num_clicks"]]
+    summary = {
+        name: {"structures": sum(row["structures"] for row in part)}
+        | {key: statistics([row[key] for row in part]) for key in keys}
+        for name, part in parts.items()
+    }
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    metrics = {"protocols": {"clicks": CLICK_PROTOCOL}, **settings, "cases": cases, "summary": {"clicks": summary}}
+    if output_dir is not None:
+        write_csv(rows, Path(output_dir) / "metrics.csv")
+        write_json(metrics, Path(output_dir) / "metrics.json")
+    return Evaluation(metrics, rows)
+
+
+def _row(case: str, name: str, ious: Sequence[Sequence[float]], numbers: Sequence[int]) -> dict[str, Any]:
+    means = torch.tensor(ious, dtype=torch.float64).mean(0).tolist()
+    named = {_key(number): round(mean, DECIMALS) for number, mean in zip(numbers, means, strict=True)}
+    return {"case": case, "class": name, "structures": len(ious), **named}
+
+
+def _key(number: int) -> str:
+    return f"iou_{number}"
+
+
+def _mean_iou(run: Evaluation, number: int) -> float:
+    values = [row[_key(number)] for row in run.rows]
+    return sum(values) / len(values)
+
+
+def _most_confident(logits: Tensor, iou: Tensor) -> Tensor:
+    """The mask (1, Q, 1, *grid) of the highest predicted IoU."""
+    best = iou.argmax(dim=2)[0]
+    return logits[0, torch.arange(len(best)), best][None, :, None]
+
+
+def _resized(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """(1, Q, 1, *grid) as (Q, *size)."""
+    mode = "bilinear" if len(size) == 2 else "trilinear"
+    return F.interpolate(logits[0], tuple(size), mode=mode, align_corners=False)[:, 0]
+
+
+def _per_item(values: Tensor, like: Tensor) -> Tensor:
+    return values.reshape(-1, *(1,) * (like.ndim - 1))
+
+
+def _iou(answer: Tensor, wanted: Tensor) -> Tensor:
+    both, either = (answer & wanted).flatten(1).sum(1), (answer | wanted).flatten(1).sum(1)
+    return both.double() / either

@@ -1,0 +1,114 @@
+"""Structures of real masks that are to be clicked: slices of volumes, and patches around structures in volumes."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from ..data import RegionStore, SliceStore, check_same_grid, load_mask, read_grid
+
+__all__ = ["SliceClickItems", "find_structures"]
+
+ClassMap = Mapping[str, int | Sequence[int]]
+
+
+def find_structures(mask: np.ndarray, class_map: ClassMap, min_size: int) -> tuple[list[str], Tensor]:
+    """Connected structures of a label map, class by class; pixels or voxels of one structure share sides.
+
+    Args:
+        mask: label values (*spatial).
+        class_map: class name -> value or values, for example {"whole tumour": [1, 2, 4]}.
+        min_size: smaller structures are left out, in pixels or voxels.
+
+    Returns:
+        class names of Q structures, and the structures, bool (Q, *spatial).
+    """
+    names, found = [], []
+    for name, values in class_map.items():
+        pieces = ndimage.label(np.isin(mask, values))[0]
+        sizes = np.bincount(pieces.ravel())
+        for piece in np.flatnonzero(sizes >= min_size):
+            if piece > 0:
+                names.append(str(name))
+                found.append(pieces == piece)
+    return names, torch.from_numpy(np.stack(found) if found else np.zeros((0, *mask.shape), dtype=bool))
+
+
+class SliceClickItems:
+    """Slices with the structures that are to be clicked; one case is in memory at a time.
+
+    Gives {"case", "image" float32 (1, H, W) in 0..1, "classes" (Q names), "structures" bool (Q, H, W)} and, with a
+    region store, "regions" int32 (L, H, W). The same settings give the same slices of a case, whatever the others are.
+
+    Args:
+        slices: the slices.
+        cases: items with "case", "image" and "label" (path of the real mask).
+        class_map: class name -> value or values in the masks.
+        regions: of the slices, for `SuperpixelAnswer`.
+        min_size: smaller structures are left out, in pixels of the slices' grid.
+        max_slices_per_case: drawn from those with a structure; all of them without.
+        seed: of the drawing.
+
+    Raises:
+        ValueError: when there is no case or class, or a case has no mask.
+    """
+
+    def __init__(
+        self,
+        slices: SliceStore,
+        cases: Sequence[Mapping[str, str]],
+        class_map: ClassMap,
+        regions: RegionStore | None = None,
+        min_size: int = 40,
+        max_slices_per_case: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        check_cases(cases, class_map)
+        self.slices = slices
+        self.cases = list(cases)
+        self.class_map = dict(class_map)
+        self.regions = regions
+        self.min_size = min_size
+        self.max_slices_per_case = max_slices_per_case
+        self.seed = seed
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for item in self.cases:
+            mask = load_mask(item["label"])
+            check_same_grid(read_grid(item["image"]), mask)
+            maps = self.slices.geometry(item["case"]).to_network(mask.array, "nearest").numpy()
+            found = {index: find_structures(plane, self.class_map, self.min_size) for index, plane in enumerate(maps)}
+            for index in self._chosen(item["case"], [index for index, (names, _) in found.items() if names]):
+                yield self._item(item["case"], index, *found[index])
+
+    def _chosen(self, case: str, usable: list[int]) -> list[int]:
+        if self.max_slices_per_case is None or len(usable) <= self.max_slices_per_case:
+            return usable
+        generator = np.random.default_rng([self.seed, zlib.crc32(case.encode())])
+        return sorted(generator.choice(usable, self.max_slices_per_case, replace=False).tolist())
+
+    def _item(self, case: str, index: int, classes: list[str], structures: Tensor) -> dict[str, Any]:
+        image = torch.from_numpy(self.slices[case][index].astype(np.float32)).unsqueeze(0)
+        item = {"case": case, "image": image, "classes": classes, "structures": structures}
+        if self.regions is not None:
+            item["regions"] = torch.from_numpy(self.regions[case][index].astype(np.int32))
+        return item
+
+
+def check_cases(cases: Sequence[Mapping[str, str]], class_map: ClassMap) -> None:
+    """Check what is to be clicked before anything is read.
+
+    Raises:
+        ValueError: when there is no case or class, or a case has no mask.
+    """
+    if not cases or not class_map:
+        raise ValueError(f"expected at least one case and one class, but got {len(cases)} and {len(class_map)}.")
+    unlabelled = [item["case"] for item in cases if "label" not in item]
+    if unlabelled:
+        raise ValueError(f"cases: {unlabelled[0]!r} has no mask to score against; leave it out.")
