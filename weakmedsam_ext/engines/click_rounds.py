@@ -1,0 +1,146 @@
+"""A dialogue between a simulated user and a promptable network, as one forward pass."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..losses import clicked_regions, mask_iou, region_numbers
+from ..networks import Prompter
+from ..transforms import simulate_clicks
+
+__all__ = ["ClickRound", "ClickRounds"]
+
+
+class ClickRound(NamedTuple):
+    """What a network answered in one round, and what was wanted; *grid is that of its logits.
+
+    Attributes:
+        logits: masks (B, Q, M, *grid).
+        iou: predicted IoU, (B, Q, M).
+        target: (B, Q, L, *grid), the part of every cell that belongs to each possible target, in 0..1.
+        weight: (B, Q), 1, or 0 where the image had no place to click.
+    """
+
+    logits: Tensor
+    iou: Tensor
+    target: Tensor
+    weight: Tensor
+
+
+class ClickRounds(nn.Module):
+    """Click on regions, look at the answers, correct them.
+
+    As in SAM's training (Kirillov et al., ICCV 2023): Q first clicks an image at random places, answered by three masks
+    for the L scales that a click may mean. Then one random scale of every click is what the user wants. The mask that
+    fits it best is corrected: the next click lies anywhere in the error, all clicks so far and the last logits
+    (detached, where the network takes masks) are the prompt, and the network answers by its single mask. Networks
+    without background clicks are clicked only on what is missing.
+
+    SAM asks for the single mask after several clicks only. Here it is also asked for after one, for the middle scale,
+    with probability `single_probability` a batch: `PromptAffinity` uses it so. Random numbers come from PyTorch's
+    generator of the CPU.
+
+    Args:
+        network: promptable network, see `Prompter`.
+        num_clicks: first clicks an image, Q.
+        num_rounds: clicks of a dialogue, at least 1 (no corrections).
+        single_probability: in 0..1.
+
+    Raises:
+        ValueError: when a setting is out of range.
+    """
+
+    def __init__(
+        self, network: nn.Module, num_clicks: int = 8, num_rounds: int = 3, single_probability: float = 0.25
+    ) -> None:
+        super().__init__()
+        for name, value in (("num_clicks", num_clicks), ("num_rounds", num_rounds)):
+            if value < 1:
+                raise ValueError(f"{name}: expected at least 1, but got {value}.")
+        if not 0 <= single_probability <= 1:
+            raise ValueError(f"single_probability: expected a value in 0..1, but got {single_probability}.")
+        self.prompter = Prompter(network)
+        self.num_clicks = num_clicks
+        self.num_rounds = num_rounds
+        self.single_probability = single_probability
+
+    def forward(self, image: Tensor, regions: Tensor) -> list[ClickRound]:
+        """Hold the dialogues.
+
+        Args:
+            image: (B, C, *spatial), intensities in 0..1.
+            regions: region numbers at L scales, integers (B, L, *spatial); never clicked where any is negative.
+
+        Returns:
+            `num_rounds` rounds. The first has M = 3 and L targets, or M = 1 and one target; the others M = 1 and one.
+
+        Raises:
+            ValueError: when the shapes do not fit.
+        """
+        if regions.ndim != image.ndim or regions.shape[2:] != image.shape[2:] or len(regions) != len(image):
+            raise ValueError(
+                f"regions: expected (B, L, *spatial) that fits the image {tuple(image.shape)}, but got "
+                f"{tuple(regions.shape)}."
+            )
+        points, labels = self._first_clicks(regions)  # (B, Q, 1, dims) and (B, Q, 1)
+        weight = (labels[..., 0] == 1).float()
+        multimask = bool(torch.rand(()) >= self.single_probability)
+        embedding = self.prompter.encode(image)
+        logits, iou = self.prompter.answer(embedding, points, labels, multimask)
+        targets = clicked_regions(regions, points[:, :, 0], logits.shape[3:])
+        middle = targets.shape[2] // 2
+        rounds = [ClickRound(logits, iou, targets if multimask else targets[:, :, middle : middle + 1], weight)]
+        if self.num_rounds == 1:
+            return rounds
+
+        scale = torch.randint(targets.shape[2], points.shape[:2]).to(image.device)  # (B, Q)
+        wanted = _regions_of_scale(regions, points[:, :, 0], scale)
+        target = _select(targets, scale)
+        previous = _best_fitting(logits.detach(), target)
+        for _ in range(self.num_rounds - 1):
+            point, label = self._correct(previous, wanted)
+            points = torch.cat([points, point], dim=2)
+            labels = torch.cat([labels, label.where(weight.unsqueeze(2) > 0, -1)], dim=2)
+            earlier = previous if self.prompter.takes_masks else None
+            logits, iou = self.prompter.answer(embedding, points, labels, mask_logits=earlier)
+            rounds.append(ClickRound(logits, iou, target, weight))
+            previous = logits.detach()
+        return rounds
+
+    def _first_clicks(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+        clickable = (regions >= 0).all(1).repeat_interleave(self.num_clicks, dim=0)
+        return self._click(torch.zeros_like(clickable), clickable)
+
+    def _correct(self, logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Click into the error of masks (B, Q, 1, *grid) that should be bool (B, Q, *spatial)."""
+        mode = "bilinear" if wanted.ndim == 4 else "trilinear"
+        size = tuple(wanted.shape[2:])
+        answer = F.interpolate(logits.flatten(0, 1).float(), size, mode=mode, align_corners=False)[:, 0] > 0
+        return self._click(answer, wanted.flatten(0, 1), not self.prompter.takes_background_clicks)
+
+    def _click(self, answer: Tensor, wanted: Tensor, positive_only: bool = False) -> tuple[Tensor, Tensor]:
+        """One click in each of bool (B * Q, *spatial): points (B, Q, 1, dims), labels (B, Q, 1)."""
+        points, labels = simulate_clicks(answer, wanted, "uniform", positive_only=positive_only)
+        return points.unflatten(0, (-1, self.num_clicks)).unsqueeze(2), labels.view(-1, self.num_clicks, 1)
+
+
+def _regions_of_scale(regions: Tensor, points: Tensor, scale: Tensor) -> Tensor:
+    """Whole region under every click (B, Q, dims) at its scale (B, Q), bool (B, Q, *spatial)."""
+    numbers = region_numbers(regions, points).gather(2, scale.unsqueeze(2))[..., 0]  # (B, Q)
+    batch = torch.arange(len(regions), device=regions.device)[:, None]
+    return regions[batch, scale] == numbers.reshape(*numbers.shape, *(1,) * (regions.ndim - 2))
+
+
+def _select(masks: Tensor, index: Tensor) -> Tensor:
+    """One of M masks (B, Q, M, *grid) for every prompt, (B, Q, 1, *grid)."""
+    ones = (1,) * (masks.ndim - 2)
+    return masks.gather(2, index.reshape(*index.shape, *ones).expand(-1, -1, 1, *masks.shape[3:]))
+
+
+def _best_fitting(logits: Tensor, target: Tensor) -> Tensor:
+    """The mask (B, Q, 1, *grid) out of (B, Q, M, *grid) that has the highest IoU with a target (B, Q, 1, *grid)."""
+    return _select(logits, mask_iou(logits > 0, target > 0.5, logits.ndim - 3).argmax(2))

@@ -1,0 +1,130 @@
+"""Training of promptable networks on regions or masks, by simulated clicks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from ignite.engine import EventEnum
+from ignite.metrics import Metric
+from monai.engines import SupervisedTrainer, default_metric_cmp_fn, default_prepare_batch
+from monai.utils import convert_to_tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from ..losses import PromptLoss
+from .click_rounds import ClickRound, ClickRounds
+
+__all__ = ["PromptableTrainer"]
+
+
+class PromptableTrainer(SupervisedTrainer):
+    """MONAI's `SupervisedTrainer` for promptable networks: every iteration is a dialogue of `ClickRounds`.
+
+    Batches hold "image" (B, C, *spatial) with intensities in 0..1 and "label", region numbers at L scales as integers
+    (B, L, *spatial), negative where nothing is to be clicked: regions found without labels, or masks of other
+    structures (`MaskRegionsd`). The mean of the loss over the rounds is back-propagated once. Mixed precision and
+    events are those of MONAI: the forward pass holds the whole dialogue, "pred" in the output is its list of
+    `ClickRound`, "loss" the mean.
+
+    Handlers, optimiser and checkpoints take the network itself, with several GPUs too.
+
+    Args:
+        device: where training happens.
+        max_epochs: number of epochs.
+        train_data_loader: gives the batches.
+        network: promptable network, see `Prompter`; not wrapped for several GPUs.
+        optimizer: of its parameters.
+        loss_function: called with the fields of a `ClickRound`; `PromptLoss()` unless given.
+        num_clicks: see `ClickRounds`.
+        num_rounds: see `ClickRounds`.
+        single_probability: see `ClickRounds`.
+        distributed: average gradients over the processes of an initialised torch.distributed group.
+        epoch_length: see `SupervisedTrainer`.
+        non_blocking: see `SupervisedTrainer`.
+        prepare_batch: gives image and regions on the device.
+        key_train_metric: see `SupervisedTrainer`.
+        additional_metrics: see `SupervisedTrainer`.
+        metric_cmp_fn: see `SupervisedTrainer`.
+        train_handlers: see `SupervisedTrainer`.
+        amp: see `SupervisedTrainer`.
+        event_names: see `SupervisedTrainer`.
+        event_to_attr: see `SupervisedTrainer`.
+        optim_set_to_none: see `SupervisedTrainer`.
+        to_kwargs: see `SupervisedTrainer`.
+        amp_kwargs: see `SupervisedTrainer`.
+
+    Raises:
+        ValueError: when a setting is out of range, or the network is wrapped already.
+    """
+
+    def __init__(
+        self,
+        device: str | torch.device,
+        max_epochs: int,
+        train_data_loader: Iterable,
+        network: nn.Module,
+        optimizer: Optimizer,
+        loss_function: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None,
+        num_clicks: int = 8,
+        num_rounds: int = 3,
+        single_probability: float = 0.25,
+        distributed: bool = False,
+        epoch_length: int | None = None,
+        non_blocking: bool = False,
+        prepare_batch: Callable = default_prepare_batch,
+        key_train_metric: dict[str, Metric] | None = None,
+        additional_metrics: dict[str, Metric] | None = None,
+        metric_cmp_fn: Callable = default_metric_cmp_fn,
+        train_handlers: Sequence | None = None,
+        amp: bool = False,
+        event_names: list[str | EventEnum | type[EventEnum]] | None = None,
+        event_to_attr: dict | None = None,
+        optim_set_to_none: bool = False,
+        to_kwargs: dict | None = None,
+        amp_kwargs: dict | None = None,
+    ) -> None:
+        if isinstance(network, DistributedDataParallel):
+            raise ValueError("network: expected the bare network, but got one that is wrapped; use distributed=True.")
+        rounds: nn.Module = ClickRounds(network, num_clicks, num_rounds, single_probability)
+        if distributed:
+            # which parameters a dialogue needs depends on its clicks
+            rounds = DistributedDataParallel(rounds, find_unused_parameters=True)
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            train_data_loader=train_data_loader,
+            network=rounds,
+            optimizer=optimizer,
+            loss_function=partial(_mean_over_rounds, loss_function or PromptLoss()),
+            epoch_length=epoch_length,
+            non_blocking=non_blocking,
+            prepare_batch=partial(_prepare_dialogue, prepare_batch),
+            key_train_metric=key_train_metric,
+            additional_metrics=additional_metrics,
+            metric_cmp_fn=metric_cmp_fn,
+            train_handlers=train_handlers,
+            amp=amp,
+            event_names=event_names,
+            event_to_attr=event_to_attr,
+            decollate=False,  # rounds cannot be split into items
+            optim_set_to_none=optim_set_to_none,
+            to_kwargs=to_kwargs,
+            amp_kwargs=amp_kwargs,
+        )
+
+
+def _prepare_dialogue(
+    prepare_batch: Callable, batchdata: Any, device: Any = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[Tensor, Tensor, tuple[Tensor], dict]:
+    """Image, regions, and the regions again: `ClickRounds` is called with both."""
+    prepared = prepare_batch(batchdata, device, non_blocking, **kwargs)
+    image, regions = (convert_to_tensor(x, track_meta=False) for x in prepared)
+    return image, regions, (regions,), {}
+
+
+def _mean_over_rounds(loss_function: Callable, rounds: list[ClickRound], _: Tensor) -> Tensor:
+    return torch.stack([loss_function(*one) for one in rounds]).mean()
