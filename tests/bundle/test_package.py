@@ -93,6 +93,8 @@ def without(key):
             json.dumps({"large_files": [{"path": "models/a.pth", "url": "https://example.org/a.pth"}]}),
             "large_files.yml: models/a.pth lacks hash_type, hash_val; add them",
         ),
+        ("large_files.yml", "a: b: c", "large_files.yml: expected a list of files under large_files .*; restore it"),
+        ("large_files.yml", "large_files: 3", "large_files.yml: expected a list of files under large_files .*; restore"),
     ],
 )
 def test_an_incomplete_bundle_is_refused(bundle, tmp_path, capsys, name, text, message):

@@ -98,7 +98,13 @@ def check_bundle(bundle: str | Path) -> None:
 
 def _check_large_files(path: Path) -> None:
     """A file that is downloaded without a hash could be anything."""
-    entries = ConfigParser.load_config_file(path).get("large_files") or [] if path.is_file() else []
+    if not path.is_file():
+        return
+    try:
+        entries = [dict(entry) for entry in ConfigParser.load_config_file(path)["large_files"]]
+    except Exception as error:  # the errors of YAML have no class in common with the others
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: expected a list of files under large_files ({reason}); restore it.") from error
     for entry in entries:
         absent = LARGE_FILE - set(entry)
         if absent:
