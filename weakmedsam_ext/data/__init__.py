@@ -2,6 +2,7 @@
 
 from .abdomenct1k import list_abdomenct1k, prepare_abdomenct1k
 from .decathlon import decathlon_cases
+from .decathlon_split import split_decathlon
 from .folds import read_split, split_cases
 from .image_io import AtomicNibabelWriter, CheckedReader
 from .io import (
@@ -24,6 +25,7 @@ from .slice_dataset import SliceDataset
 from .slice_geometry import SliceGeometry
 from .slice_labels import SliceLabels, slice_labels_from_masks
 from .slice_labels_csv import slice_labels_from_csv
+from .slice_regions import SliceRegions
 from .slice_store import SlicePreprocessing, SliceStore, build_slice_store
 from .slice_study import SliceStudy
 from .subclass_clustering import SubclassClustering
@@ -42,6 +44,7 @@ __all__ = [
     "SliceGeometry",
     "SliceLabels",
     "SlicePreprocessing",
+    "SliceRegions",
     "SliceStore",
     "SliceStudy",
     "SubclassClustering",
@@ -65,6 +68,7 @@ __all__ = [
     "slice_labels_from_masks",
     "region_hierarchy",
     "split_cases",
+    "split_decathlon",
     "write_json",
     "write_nifti",
     "write_phantoms",

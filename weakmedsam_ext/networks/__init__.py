@@ -4,6 +4,7 @@ from .affinity_random_walk import AffinityRandomWalk
 from .cam_pseudo_labeler import CAMPseudoLabeler, PseudoLabelSteps
 from .checkpoints import load_checkpoint
 from .click_initialization import aim_at_clicks
+from .click_segmenter import ClickSegmenter
 from .efficient_sam import EfficientSAM
 from .factory import NETWORKS, build_network
 from .prompt_affinity import COMBINATIONS, PromptAffinity, point_grid
@@ -22,6 +23,7 @@ __all__ = [
     "AffinityRandomWalk",
     "CAMPseudoLabeler",
     "ClickAnswers",
+    "ClickSegmenter",
     "EfficientSAM",
     "RandomClicks",
     "PromptAffinity",

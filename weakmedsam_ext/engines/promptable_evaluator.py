@@ -1,0 +1,90 @@
+"""Validation of promptable networks on regions or masks, by the same clicks every time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from ignite.metrics import Metric
+from monai.engines import SupervisedEvaluator, default_prepare_batch
+from torch import Tensor, nn
+
+from ..losses import mask_iou
+from .click_rounds import ClickRounds
+from .promptable_trainer import _prepare_dialogue
+
+__all__ = ["PromptableEvaluator", "click_iou"]
+
+
+class PromptableEvaluator(SupervisedEvaluator):
+    """MONAI's `SupervisedEvaluator` for promptable networks: every iteration is a dialogue of `ClickRounds`.
+
+    Batches are those of `PromptableTrainer`; "pred" in the output is the list of `ClickRound`, see `click_iou`. Random
+    numbers start from the seed at every run and leave those of a training untouched.
+
+    Args:
+        device: where the network is.
+        val_data_loader: gives the batches.
+        network: promptable network, see `Prompter`.
+        num_clicks: see `ClickRounds`.
+        num_rounds: see `ClickRounds`.
+        seed: of the clicks.
+        prepare_batch: gives image and regions on the device.
+        key_val_metric: see `SupervisedEvaluator`.
+        additional_metrics: see `SupervisedEvaluator`.
+        val_handlers: see `SupervisedEvaluator`.
+        amp: see `SupervisedEvaluator`.
+    """
+
+    def __init__(
+        self,
+        device: str | torch.device,
+        val_data_loader: Iterable,
+        network: nn.Module,
+        num_clicks: int = 8,
+        num_rounds: int = 3,
+        seed: int = 0,
+        prepare_batch: Callable = default_prepare_batch,
+        key_val_metric: dict[str, Metric] | None = None,
+        additional_metrics: dict[str, Metric] | None = None,
+        val_handlers: Sequence | None = None,
+        amp: bool = False,
+    ) -> None:
+        super().__init__(
+            device=torch.device(device),
+            val_data_loader=val_data_loader,
+            network=ClickRounds(network, num_clicks, num_rounds, single_share=0.0),
+            prepare_batch=partial(_prepare_dialogue, prepare_batch),
+            key_val_metric=key_val_metric,
+            additional_metrics=additional_metrics,
+            val_handlers=val_handlers,
+            amp=amp,
+            decollate=False,  # rounds cannot be split into items
+        )
+        self.seed = seed
+
+    def run(self, global_epoch: int = 1) -> None:
+        """Validate once."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.seed)
+            super().run(global_epoch)
+
+
+def click_iou(output: Mapping[str, Any], click: int = -1) -> Tensor:
+    """IoU of the answers with what was wanted, for `ignite.metrics.Average`.
+
+    After the first click every possible target counts, each with the mask that fits it best.
+
+    Args:
+        output: of a `PromptableEvaluator`.
+        click: number of the round from 0, or from the end.
+
+    Returns:
+        scalar, the mean over the prompts that mean something; 0 where none does.
+    """
+    logits, _, target, weight = output["pred"][click]
+    found, wanted = (logits > 0).unsqueeze(3), (target > 0.5).unsqueeze(2)  # (B, Q, M, 1, *grid), (B, Q, 1, L, *grid)
+    best = mask_iou(found, wanted, logits.ndim - 3).amax(2).mean(2)  # (B, Q)
+    return (best * weight).sum() / weight.sum().clamp(min=1)

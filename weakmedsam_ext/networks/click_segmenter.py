@@ -1,0 +1,77 @@
+"""A promptable network as MONAI's inferers and bundles want one: a tensor in, a tensor out."""
+
+from __future__ import annotations
+
+import torch
+from monai.utils import convert_to_tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from .prompter import Prompter
+
+__all__ = ["ClickSegmenter"]
+
+NOTHING = -10.0  # logit where no click asks for anything
+
+
+class ClickSegmenter(nn.Module):
+    """Segment what clicks ask for; the clicks are a second channel beside the image, see `DrawClicksd`.
+
+    Items are answered on their own: one click, which may mean several things, by the mask whose predicted IoU is the
+    highest of three, several clicks by the single mask, and no click by the logit -10 everywhere.
+
+    `load_checkpoint` reads files of the promptable network alone, and reads those of this network into one.
+
+    Args:
+        network: promptable network, see `Prompter`; it becomes `backbone`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.backbone = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Segment.
+
+        Args:
+            image: (B, 2, *spatial) of the size of the network's input. Channel 0 holds intensities in 0..1, channel 1
+                is 1 at clicks on the object, -1 at clicks on the background and anything between elsewhere.
+
+        Returns:
+            logits (B, 1, *spatial).
+
+        Raises:
+            ValueError: when the shape does not fit, or there is a background click that the network cannot take.
+        """
+        image = convert_to_tensor(image, track_meta=False)
+        dims = self.backbone.spatial_dims
+        if image.ndim != dims + 2 or image.shape[1] != 2:
+            raise ValueError(f"image: expected (B, 2, *spatial) with {dims} axes, but got {tuple(image.shape)}.")
+        picture, clicks = image[:, :1], image[:, 1]
+        count = (clicks.abs() == 1).flatten(1).sum(1)
+        logits = torch.full_like(picture, NOTHING)
+        for chosen, multimask in ((count == 1, True), (count > 1, False)):
+            if chosen.any():
+                logits[chosen] = self._answer(picture[chosen], clicks[chosen], multimask).to(logits.dtype)
+        return logits
+
+    def _answer(self, picture: Tensor, clicks: Tensor, multimask: bool) -> Tensor:
+        """Logits (B, 1, *spatial) of items that all have clicks."""
+        prompter = Prompter(self.backbone)
+        points, labels = _points(clicks)
+        if (labels == 0).any() and not prompter.takes_background_clicks:
+            name = type(self.backbone).__name__
+            raise ValueError(f"clicks: {name} takes no background clicks (label 0); leave them out.")
+        prompts = points.unsqueeze(1), labels.unsqueeze(1)
+        masks, iou = (x[:, 0] for x in prompter.answer(prompter.encode(picture), *prompts, multimask))
+        best = masks[torch.arange(len(masks), device=masks.device), iou.argmax(1)].unsqueeze(1)
+        mode = "bilinear" if prompter.spatial_dims == 2 else "trilinear"
+        return F.interpolate(best.float(), tuple(picture.shape[2:]), mode=mode, align_corners=False)
+
+
+def _points(clicks: Tensor) -> tuple[Tensor, Tensor]:
+    """Points (B, N, dims) and labels (B, N) of click maps (B, *spatial), padded with -1."""
+    points = [torch.nonzero(item.abs() == 1) for item in clicks]
+    labels = [(item[tuple(where.unbind(1))] > 0).long() for item, where in zip(clicks, points, strict=True)]
+    return pad_sequence(points, True), pad_sequence(labels, True, -1)
