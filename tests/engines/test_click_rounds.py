@@ -57,7 +57,7 @@ def test_corrections_make_an_oracle_perfect():
     network = BlockNetwork()
     regions = regions_of_blocks([[number - 1 for number in row] for row in L_SHAPE])  # only the L is clickable
     with torch.no_grad():
-        rounds = ClickRounds(network, 5, 6, single_probability=1)(torch.rand(1, 1, 16, 16), regions)
+        rounds = ClickRounds(network, 5, 6, single_share=1)(torch.rand(1, 1, 16, 16), regions)
     values = fits(rounds)  # (6, 1, 5)
     assert values[0].eq(0.25).all() and values[-1].eq(1).all()
     assert (values[1:] >= values[:-1]).all()
@@ -83,7 +83,7 @@ def test_corrections_start_from_the_mask_that_fits_the_wanted_scale():
     """Scales: the L and the rest, everything. Masks: the block under the click, everything, nothing."""
     network = BlockNetwork()
     regions = regions_of_blocks(L_SHAPE, [[0] * 4] * 4)
-    first, second = ClickRounds(network, 64, 2, single_probability=0)(torch.rand(1, 1, 16, 16), regions)
+    first, second = ClickRounds(network, 64, 2, single_share=0)(torch.rand(1, 1, 16, 16), regions)
     assert first.logits.shape == (1, 64, 3, 8, 8) and first.target.shape == (1, 64, 2, 8, 8)
     start, target = network.asked[1][2], second.target
     for q in range(64):
@@ -97,9 +97,12 @@ def test_corrections_start_from_the_mask_that_fits_the_wanted_scale():
 def test_single_masks_learn_the_middle_scale():
     regions = regions_of_blocks(L_SHAPE, [[0] * 4] * 4, [[7] * 4] * 4)
     regions[:, 1, :8] = 1
-    (only,) = ClickRounds(BlockNetwork(), 4, 1, single_probability=1)(torch.rand(1, 1, 16, 16), regions)
+    (only,) = ClickRounds(BlockNetwork(), 4, 1, single_share=1)(torch.rand(1, 1, 16, 16), regions)
     assert only.logits.shape[2] == only.target.shape[2] == 1
     assert only.target.sum((-2, -1)).eq(32).all()
+    multiple, single = ClickRounds(BlockNetwork(), 4, 1, single_share=0.25)(torch.rand(1, 1, 16, 16), regions)
+    assert multiple.logits.shape[:3] == multiple.target.shape[:3] == (1, 3, 3)
+    assert single.logits.shape[:3] == single.target.shape[:3] == (1, 1, 1) and single.target.sum() == 32
 
 
 def test_only_clickable_places_are_clicked_and_images_without_any_do_no_harm():
@@ -111,7 +114,7 @@ def test_only_clickable_places_are_clicked_and_images_without_any_do_no_harm():
     points, labels, _ = network.asked[-1]
     assert points[0, :, 0, 1].eq(3).all() and points[0, :, 0, 0].unique().tolist() == [5, 6]
     assert labels[0, :, 0].eq(1).all() and labels[1].eq(-1).all()
-    assert all(one.weight.tolist() == [[1] * 8, [0] * 8] for one in rounds)
+    assert [one.weight.tolist() for one in rounds] == [[[1] * n, [0] * n] for n in (6, 2, 8, 8)]
 
 
 def test_networks_are_asked_only_for_what_they_take():
@@ -121,7 +124,7 @@ def test_networks_are_asked_only_for_what_they_take():
     answer = rounds.prompter.answer
     rounds.prompter.answer = lambda *args, **kw: asked.append((args, kw)) or answer(*args, **kw)
     regions = torch.randint(3, (2, 3, 32, 32), dtype=torch.int32)
-    assert len(rounds(torch.rand(2, 1, 32, 32), regions)) == 6
+    assert [one.logits.shape[1] for one in rounds(torch.rand(2, 1, 32, 32), regions)] == [3, 1, 4, 4, 4, 4, 4]
     assert all((args[2] != 0).all() and kw.get("mask_logits") is None for args, kw in asked)
 
 
@@ -130,7 +133,8 @@ def test_gradients_reach_every_part_and_not_the_earlier_answers(name, size):
     network = build_network(name, img_size=size, depth=1, global_attn_indexes=(0,))
     spatial = (size,) * network.spatial_dims
     regions = torch.randint(2, (1, 2, *spatial), dtype=torch.int32)
-    rounds = ClickRounds(network, 2, 3, single_probability=0)(torch.rand(1, 1, *spatial), regions)
+    rounds = ClickRounds(network, 2, 3, single_share=0)(torch.rand(1, 1, *spatial), regions)
+    assert len(rounds) == 3
     (earlier,) = torch.autograd.grad(rounds[2].logits.sum(), rounds[1].logits, allow_unused=True, retain_graph=True)
     assert earlier is None
     sum(one.logits.square().mean() + one.iou.square().mean() for one in rounds).backward()
@@ -146,7 +150,7 @@ def test_wrong_settings_and_shapes_are_refused():
         ClickRounds(BlockNetwork(), 0)
     with pytest.raises(ValueError, match="num_rounds: expected at least 1, but got 0"):
         ClickRounds(BlockNetwork(), 1, 0)
-    with pytest.raises(ValueError, match="single_probability: expected a value in 0..1, but got -1"):
-        ClickRounds(BlockNetwork(), single_probability=-1)
+    with pytest.raises(ValueError, match="single_share: expected a value in 0..1, but got -1"):
+        ClickRounds(BlockNetwork(), single_share=-1)
     with pytest.raises(ValueError, match=r"regions: expected \(B, L, \*spatial\) that fits the image \(1, 1, 16, 16\)"):
         ClickRounds(BlockNetwork())(torch.rand(1, 1, 16, 16), torch.zeros(1, 16, 16))

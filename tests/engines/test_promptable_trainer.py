@@ -52,7 +52,7 @@ def click_iou(network, num_clicks=32):
     """Mean over random clicks and scales of the IoU of the best of three masks, on the training images."""
     torch.manual_seed(1)
     image, regions = (torch.stack([item[key] for item in ITEMS]) for key in ("image", "label"))
-    (answer,) = ClickRounds(network.eval(), num_clicks, 1, single_probability=0)(image, regions)
+    (answer,) = ClickRounds(network.eval(), num_clicks, 1, single_share=0)(image, regions)
     fits = [mask_iou(answer.logits > 0, one.unsqueeze(2) > 0.5, 2).amax(2).mean() for one in answer.target.unbind(2)]
     return float(sum(fits) / len(fits))
 
@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_training():
 def test_an_iteration_has_monais_events_and_output_and_the_mean_loss():
     network = tiny()
     trainer, history = trainer_of(
-        network, [{k: MetaTensor(v) for k, v in item.items()} for item in ITEMS], num_clicks=2
+        network, [{k: MetaTensor(v) for k, v in item.items()} for item in ITEMS], num_clicks=4
     )
     fired = []
     for event in IterationEvents:
@@ -99,9 +99,9 @@ def test_an_iteration_has_monais_events_and_output_and_the_mean_loss():
         IterationEvents.MODEL_COMPLETED,
     ]
     output = trainer.state.output
-    assert set(output) == {"image", "label", "pred", "loss"} and len(output["pred"]) == 3
+    assert set(output) == {"image", "label", "pred", "loss"} and len(output["pred"]) == 4
     assert output["label"].shape == (3, 2, 32, 32) and not isinstance(output["pred"][0].logits, MetaTensor)
-    expected = sum(PromptLoss()(*one) for one in output["pred"]) / 3
+    expected = sum(n * PromptLoss()(*one) for n, one in zip((3, 1, 4, 4), output["pred"], strict=True)) / 12
     assert float(history[0]) == pytest.approx(float(expected.detach()), rel=1e-6)
 
 

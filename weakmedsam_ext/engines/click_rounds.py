@@ -40,33 +40,32 @@ class ClickRounds(nn.Module):
     (detached, where the network takes masks) are the prompt, and the network answers by its single mask. Networks
     without background clicks are clicked only on what is missing.
 
-    SAM asks for the single mask after several clicks only. Here it is also asked for after one, for the middle scale,
-    with probability `single_probability` a batch: `PromptAffinity` uses it so. Random numbers come from PyTorch's
-    generator of the CPU.
+    SAM asks for the single mask after several clicks only. Here a share of the first clicks of every image asks for it
+    too, for the middle scale: `PromptAffinity` uses it so. Random numbers come from PyTorch's generator of the CPU.
 
     Args:
         network: promptable network, see `Prompter`.
         num_clicks: first clicks an image, Q.
         num_rounds: clicks of a dialogue, at least 1 (no corrections).
-        single_probability: in 0..1.
+        single_share: part of the first clicks that asks for the single mask, in 0..1, rounded to whole clicks.
 
     Raises:
         ValueError: when a setting is out of range.
     """
 
     def __init__(
-        self, network: nn.Module, num_clicks: int = 8, num_rounds: int = 3, single_probability: float = 0.25
+        self, network: nn.Module, num_clicks: int = 8, num_rounds: int = 3, single_share: float = 0.25
     ) -> None:
         super().__init__()
         for name, value in (("num_clicks", num_clicks), ("num_rounds", num_rounds)):
             if value < 1:
                 raise ValueError(f"{name}: expected at least 1, but got {value}.")
-        if not 0 <= single_probability <= 1:
-            raise ValueError(f"single_probability: expected a value in 0..1, but got {single_probability}.")
+        if not 0 <= single_share <= 1:
+            raise ValueError(f"single_share: expected a value in 0..1, but got {single_share}.")
         self.prompter = Prompter(network)
         self.num_clicks = num_clicks
         self.num_rounds = num_rounds
-        self.single_probability = single_probability
+        self.num_multiple = num_clicks - round(single_share * num_clicks)
 
     def forward(self, image: Tensor, regions: Tensor) -> list[ClickRound]:
         """Hold the dialogues.
@@ -76,7 +75,8 @@ class ClickRounds(nn.Module):
             regions: region numbers at L scales, integers (B, L, *spatial); never clicked where any is negative.
 
         Returns:
-            `num_rounds` rounds. The first has M = 3 and L targets, or M = 1 and one target; the others M = 1 and one.
+            the rounds. The first is in two parts, clicks with M = 3 masks and L targets and clicks with M = 1 and one
+            target, of which either may be missing; the others have all clicks, M = 1 and one target.
 
         Raises:
             ValueError: when the shapes do not fit.
@@ -88,19 +88,24 @@ class ClickRounds(nn.Module):
             )
         points, labels = self._first_clicks(regions)  # (B, Q, 1, dims) and (B, Q, 1)
         weight = (labels[..., 0] == 1).float()
-        multimask = bool(torch.rand(()) >= self.single_probability)
         embedding = self.prompter.encode(image)
-        logits, iou = self.prompter.answer(embedding, points, labels, multimask)
-        targets = clicked_regions(regions, points[:, :, 0], logits.shape[3:])
+        answers = [
+            (part, *self.prompter.answer(embedding, points[:, part], labels[:, part], multimask))
+            for part, multimask in self._parts()
+        ]
+        targets = clicked_regions(regions, points[:, :, 0], answers[0][1].shape[3:])
         middle = targets.shape[2] // 2
-        rounds = [ClickRound(logits, iou, targets if multimask else targets[:, :, middle : middle + 1], weight)]
+        rounds = []
+        for part, logits, iou in answers:
+            meant = targets[:, part] if logits.shape[2] > 1 else targets[:, part, middle : middle + 1]
+            rounds.append(ClickRound(logits, iou, meant, weight[:, part]))
         if self.num_rounds == 1:
             return rounds
 
         scale = torch.randint(targets.shape[2], points.shape[:2]).to(image.device)  # (B, Q)
         wanted = _regions_of_scale(regions, points[:, :, 0], scale)
         target = _select(targets, scale)
-        previous = _best_fitting(logits.detach(), target)
+        previous = torch.cat([_best_fitting(x.detach(), target[:, part]) for part, x, _ in answers], dim=1)
         for _ in range(self.num_rounds - 1):
             point, label = self._correct(previous, wanted)
             points = torch.cat([points, point], dim=2)
@@ -110,6 +115,11 @@ class ClickRounds(nn.Module):
             rounds.append(ClickRound(logits, iou, target, weight))
             previous = logits.detach()
         return rounds
+
+    def _parts(self) -> list[tuple[slice, bool]]:
+        """Which of the first clicks ask for three masks (True) and which for one."""
+        parts = [(slice(0, self.num_multiple), True), (slice(self.num_multiple, self.num_clicks), False)]
+        return [(part, multimask) for part, multimask in parts if part.start < part.stop]
 
     def _first_clicks(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         clickable = (regions >= 0).all(1).repeat_interleave(self.num_clicks, dim=0)

@@ -26,7 +26,7 @@ class PromptableTrainer(SupervisedTrainer):
 
     Batches hold "image" (B, C, *spatial) with intensities in 0..1 and "label", region numbers at L scales as integers
     (B, L, *spatial), negative where nothing is to be clicked: regions found without labels, or masks of other
-    structures (`MaskRegionsd`). The mean of the loss over the rounds is back-propagated once. Mixed precision and
+    structures (`MaskRegionsd`). The mean of the loss over all answers is back-propagated once. Mixed precision and
     events are those of MONAI: the forward pass holds the whole dialogue, "pred" in the output is its list of
     `ClickRound`, "loss" the mean.
 
@@ -41,7 +41,7 @@ class PromptableTrainer(SupervisedTrainer):
         loss_function: called with the fields of a `ClickRound`; `PromptLoss()` unless given.
         num_clicks: see `ClickRounds`.
         num_rounds: see `ClickRounds`.
-        single_probability: see `ClickRounds`.
+        single_share: see `ClickRounds`.
         distributed: average gradients over the processes of an initialised torch.distributed group.
         epoch_length: see `SupervisedTrainer`.
         non_blocking: see `SupervisedTrainer`.
@@ -71,7 +71,7 @@ class PromptableTrainer(SupervisedTrainer):
         loss_function: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None,
         num_clicks: int = 8,
         num_rounds: int = 3,
-        single_probability: float = 0.25,
+        single_share: float = 0.25,
         distributed: bool = False,
         epoch_length: int | None = None,
         non_blocking: bool = False,
@@ -89,7 +89,7 @@ class PromptableTrainer(SupervisedTrainer):
     ) -> None:
         if isinstance(network, DistributedDataParallel):
             raise ValueError("network: expected the bare network, but got one that is wrapped; use distributed=True.")
-        rounds: nn.Module = ClickRounds(network, num_clicks, num_rounds, single_probability)
+        rounds: nn.Module = ClickRounds(network, num_clicks, num_rounds, single_share)
         if distributed:
             # which parameters a dialogue needs depends on its clicks
             rounds = DistributedDataParallel(rounds, find_unused_parameters=True)
@@ -127,4 +127,7 @@ def _prepare_dialogue(
 
 
 def _mean_over_rounds(loss_function: Callable, rounds: list[ClickRound], _: Tensor) -> Tensor:
-    return torch.stack([loss_function(*one) for one in rounds]).mean()
+    """Every answer counts alike: parts of a round by their number of clicks."""
+    counts = [one.weight.shape[1] for one in rounds]
+    losses = [count * loss_function(*one) for count, one in zip(counts, rounds, strict=True)]
+    return torch.stack(losses).sum() / sum(counts)
