@@ -30,6 +30,8 @@ from .slice_store import SlicePreprocessing, SliceStore, build_slice_store
 from .slice_study import SliceStudy
 from .subclass_clustering import SubclassClustering
 from .subclasses import ReadSubclassd, Subclasses
+from .volume_regions import VolumeRegionDataset, build_volume_regions
+from .volume_store import VolumePreprocessing, VolumeStore, build_volume_store
 
 __all__ = [
     "SUBTYPES",
@@ -50,9 +52,14 @@ __all__ = [
     "SubclassClustering",
     "Subclasses",
     "Volume",
+    "VolumePreprocessing",
+    "VolumeRegionDataset",
+    "VolumeStore",
     "atomic_path",
     "build_region_store",
     "build_slice_store",
+    "build_volume_regions",
+    "build_volume_store",
     "check_same_grid",
     "decathlon_cases",
     "heart_phantom",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,14 @@ from .io import atomic_path
 from .region_hierarchy import check_region_settings, region_hierarchy
 from .slice_store import SliceStore
 
-__all__ = ["ReadRegionsd", "RegionStore", "build_region_store"]
+__all__ = ["ReadRegionsd", "RegionStore", "build_region_store", "store_regions"]
 
 FORMAT = 2  # part of every key: raise it when the same settings give other regions
 
 
 @dataclass(frozen=True)
 class RegionStore:
-    """Regions of many volumes on disk, uint16, made by `build_region_store`.
+    """Regions of many volumes on disk, uint16, made by `build_region_store` or `build_volume_regions`.
 
     Args:
         root: folder of the memory-mapped arrays.
@@ -36,7 +36,7 @@ class RegionStore:
     keys: Mapping[str, str]
 
     def __getitem__(self, case: str) -> np.ndarray:
-        """Memory-mapped regions (Z, levels, H, W) of a case."""
+        """Memory-mapped regions of a case: (Z, levels, H, W) of slices, (levels, D, H, W) of a volume."""
         if case not in self.keys:
             raise KeyError(f"case {case!r} is not in the region store {self.root}; build the store with it.")
         return np.load(self.root / f"{self.keys[case]}.npy", mmap_mode="r", allow_pickle=False)
@@ -67,16 +67,43 @@ def build_region_store(
         ValueError: when a setting is wrong, see `check_region_settings`.
     """
     scales = check_region_settings(scales, min_size, method) or None
+    settings = [FORMAT, method, scales, min_size]
+
+    def regions_of(case: str) -> np.ndarray:
+        return np.stack([region_hierarchy(image, scales, min_size, method) for image in slices[case]])
+
+    return store_regions(slices.keys, settings, regions_of, root, progress)
+
+
+def store_regions(
+    keys: Mapping[str, str],
+    settings: Sequence[Any],
+    regions_of: Callable[[str], np.ndarray],
+    root: str | Path,
+    progress: bool,
+) -> RegionStore:
+    """Compute what the folder does not hold yet, case by case.
+
+    Args:
+        keys: case -> key of the images that the regions are found in.
+        settings: that the regions depend on.
+        regions_of: gives the regions of a case, uint16.
+        root: folder of the regions.
+        progress: show a progress bar.
+
+    Returns:
+        the store, keyed by image and settings.
+    """
     root = Path(root).expanduser().absolute()
-    settings = json.dumps([FORMAT, method, scales, min_size])
-    keys = {case: hashlib.sha256((key + settings).encode()).hexdigest()[:32] for case, key in slices.keys.items()}
-    for case in tqdm(slices.cases, desc="regions", unit="case", disable=not progress):
-        path = root / f"{keys[case]}.npy"
+    suffix = json.dumps(settings)
+    found = {case: hashlib.sha256((key + suffix).encode()).hexdigest()[:32] for case, key in keys.items()}
+    for case in tqdm(found, desc="regions", unit="case", disable=not progress):
+        path = root / f"{found[case]}.npy"
         if not path.exists():
-            regions = np.stack([region_hierarchy(image, scales, min_size, method) for image in slices[case]])
+            regions = regions_of(case)
             with atomic_path(path) as temporary, temporary.open("wb") as file:
                 np.save(file, regions, allow_pickle=False)
-    return RegionStore(root, keys)
+    return RegionStore(root, found)
 
 
 class ReadRegionsd(Transform):

@@ -2,7 +2,7 @@
 
 from .click_answers import ClickAnswerer, NetworkAnswer, SuperpixelAnswer
 from .click_evaluation import best_superpixel_levels, click_dialogue, evaluate_clicks, evaluate_superpixels
-from .click_items import SliceClickItems, find_structures
+from .click_items import SliceClickItems, VolumeClickItems, find_structures
 from .evaluation import Evaluation, evaluate_predictions
 from .measurement import PROTOCOLS
 from .released_protocol import RELEASED_METRICS, ReleasedSliceMetric, compute_released_metrics
@@ -21,6 +21,7 @@ __all__ = [
     "ReleasedSliceMetric",
     "SliceClickItems",
     "SuperpixelAnswer",
+    "VolumeClickItems",
     "best_superpixel_levels",
     "click_dialogue",
     "compute_released_metrics",

@@ -11,9 +11,9 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from ..data import RegionStore, SliceStore, check_same_grid, load_mask, read_grid
+from ..data import RegionStore, SliceStore, VolumeStore, check_same_grid, load_mask, read_grid
 
-__all__ = ["SliceClickItems", "find_structures"]
+__all__ = ["SliceClickItems", "VolumeClickItems", "find_structures"]
 
 ClassMap = Mapping[str, int | Sequence[int]]
 
@@ -99,6 +99,82 @@ class SliceClickItems:
         if self.regions is not None:
             item["regions"] = torch.from_numpy(self.regions[case][index].astype(np.int32))
         return item
+
+
+class VolumeClickItems:
+    """Patches of volumes around the structures that are to be clicked; one case is in memory at a time.
+
+    Every structure has a patch of its own, whose centre is that of the structure's box, moved into the volume; what
+    lies outside the patch is neither answered nor counted. Gives {"case", "image" float32 (1, S, S, S) in 0..1,
+    "classes" (one name), "structures" bool (1, S, S, S)} and, with a region store, "regions" int32 (L, S, S, S). Where
+    the volume ends within a patch, the image is 0 and the regions are -1.
+
+    Args:
+        volumes: the volumes.
+        cases: items with "case", "image" and "label" (path of the real mask).
+        class_map: class name -> value or values in the masks.
+        patch_size: S in voxels, the network's input size.
+        regions: of the volumes, for `SuperpixelAnswer`.
+        min_size: smaller structures are left out, in voxels of the store's grid.
+
+    Raises:
+        ValueError: when there is no case or class, or a case has no mask.
+    """
+
+    def __init__(
+        self,
+        volumes: VolumeStore,
+        cases: Sequence[Mapping[str, str]],
+        class_map: ClassMap,
+        patch_size: int,
+        regions: RegionStore | None = None,
+        min_size: int = 200,
+    ) -> None:
+        check_cases(cases, class_map)
+        self.volumes = volumes
+        self.cases = list(cases)
+        self.class_map = dict(class_map)
+        self.patch_size = patch_size
+        self.regions = regions
+        self.min_size = min_size
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for item in self.cases:
+            mask = load_mask(item["label"])
+            check_same_grid(read_grid(item["image"]), mask)
+            names, structures = find_structures(self.volumes.preprocessing.mask(mask), self.class_map, self.min_size)
+            for name, structure in zip(names, structures, strict=True):
+                yield self._item(item["case"], name, structure[None])
+
+    def _item(self, case: str, name: str, structure: Tensor) -> dict[str, Any]:
+        image = torch.from_numpy(self.volumes[case].astype(np.float32)).unsqueeze(0)
+        starts = _patch_starts(structure[0], self.patch_size)
+        item = {"case": case, "classes": [name], "image": _patch(image, starts, self.patch_size, 0)}
+        item["structures"] = _patch(structure, starts, self.patch_size, False)
+        if self.regions is not None:
+            regions = torch.from_numpy(self.regions[case].astype(np.int32))
+            item["regions"] = _patch(regions, starts, self.patch_size, -1)
+        return item
+
+
+def _patch_starts(structure: Tensor, size: int) -> list[int]:
+    """First voxel of the patch along each axis; negative where the volume is smaller than the patch."""
+    starts = []
+    for axis, length in enumerate(structure.shape):
+        seen = structure.movedim(axis, 0).flatten(1).any(1).nonzero()
+        wanted = int(seen.min() + seen.max() + 1 - size) // 2
+        starts.append(min(max(wanted, 0), length - size) if length >= size else (length - size) // 2)
+    return starts
+
+
+def _patch(array: Tensor, starts: Sequence[int], size: int, value: float) -> Tensor:
+    """Cut (C, D, H, W) to (C, S, S, S), padded with a value."""
+    patch = array.new_full((len(array), size, size, size), value)
+    ends = [min(start + size, length) for start, length in zip(starts, array.shape[1:], strict=True)]
+    source = tuple(slice(max(start, 0), end) for start, end in zip(starts, ends, strict=True))
+    target = tuple(slice(max(start, 0) - start, end - start) for start, end in zip(starts, ends, strict=True))
+    patch[(slice(None), *target)] = array[(slice(None), *source)]
+    return patch
 
 
 def check_cases(cases: Sequence[Mapping[str, str]], class_map: ClassMap) -> None:

@@ -1,0 +1,145 @@
+"""Volumes resampled once to one voxel size, as memory-mapped arrays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, Orientation, ScaleIntensityRange, Spacing
+from scipy.ndimage import gaussian_filter
+from tqdm import tqdm
+
+from .io import Volume, atomic_path, file_hash, load_volume
+
+__all__ = ["VolumePreprocessing", "VolumeStore", "build_volume_store"]
+
+FORMAT = 1  # part of every key: raise it when the same settings give other numbers
+
+
+@dataclass(frozen=True)
+class VolumePreprocessing:
+    """From a volume in any unit and orientation to 0..1 on cubic voxels, axes to the right, front and head (RAS).
+
+    Args:
+        spacing: side of a voxel in mm.
+        percentiles: of the volume's intensities that become 0 and 1; what lies outside is clipped.
+    """
+
+    spacing: float = 2.0
+    percentiles: tuple[float, float] = (0.5, 99.5)
+
+    def __post_init__(self) -> None:
+        lower, upper = self.percentiles
+        if not 0 <= lower < upper <= 100:
+            raise ValueError(f"percentiles: expected 0 <= lower < upper <= 100, but got {tuple(self.percentiles)}.")
+        if not self.spacing > 0:
+            raise ValueError(f"spacing: expected a positive number of mm, but got {self.spacing}.")
+
+    def __call__(self, volume: Volume) -> np.ndarray:
+        """Preprocess an image.
+
+        Returns:
+            float32 (D, H, W) in 0..1.
+
+        Raises:
+            ValueError: when the intensities do not vary.
+        """
+        lower, upper = np.percentile(volume.array, self.percentiles)
+        if lower == upper:
+            raise ValueError(
+                f"{volume.path}: the percentiles {tuple(self.percentiles)} of its intensities are both {lower:g}; "
+                "leave the volume out, or widen the percentiles."
+            )
+        scaled = np.asarray(ScaleIntensityRange(float(lower), float(upper), 0.0, 1.0, clip=True)(volume.array))
+        # voxels that are skipped by larger steps count too; the width is that of MONAI's Resize
+        steps = self.spacing / np.linalg.norm(volume.affine[:3, :3], axis=0)
+        smooth = gaussian_filter(scaled, np.maximum(0, (steps - 1) / 2))
+        return self._resampled(smooth, volume.affine, "bilinear").clip(0, 1)
+
+    def mask(self, mask: Volume) -> np.ndarray:
+        """Bring label values to the voxels of its image, int32 (D, H, W)."""
+        return self._resampled(mask.array, mask.affine, "nearest").astype(np.int32)
+
+    def _resampled(self, array: np.ndarray, affine: np.ndarray, mode: str) -> np.ndarray:
+        image = MetaTensor(torch.from_numpy(array.astype(np.float32))[None], affine=torch.from_numpy(affine))
+        # MONAI's way from the axis codes to letters changed in 1.5; given letters hold in all versions
+        axes = Orientation(axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S")))
+        grid = Compose([axes, Spacing((self.spacing,) * 3, mode=mode, padding_mode="border", diagonal=False)])
+        return grid(image)[0].numpy()
+
+
+@dataclass(frozen=True)
+class VolumeStore:
+    """Resampled volumes on disk, float16 in 0..1, made by `build_volume_store`. No file stays open.
+
+    Args:
+        root: folder of the memory-mapped arrays.
+        keys: case -> key of its array.
+        preprocessing: how the volumes were made.
+    """
+
+    root: Path
+    keys: Mapping[str, str]
+    preprocessing: VolumePreprocessing
+
+    @property
+    def cases(self) -> list[str]:
+        """Names of the cases."""
+        return list(self.keys)
+
+    def __contains__(self, case: object) -> bool:
+        return case in self.keys
+
+    def __getitem__(self, case: str) -> np.ndarray:
+        """Memory-mapped float16 volume (D, H, W) of a case."""
+        if case not in self.keys:
+            raise KeyError(f"case {case!r} is not in the volume store {self.root}; build the store with it.")
+        return np.load(self.root / f"{self.keys[case]}.npy", mmap_mode="r", allow_pickle=False)
+
+
+def build_volume_store(
+    cases: Sequence[Mapping[str, str]],
+    root: str | Path,
+    spacing: float = 2.0,
+    percentiles: Sequence[float] = (0.5, 99.5),
+    progress: bool = True,
+) -> VolumeStore:
+    """Resample volumes into a store, one after the other; what the store already holds is not resampled again.
+
+    Arrays are keyed by the hash of the file's content and of the settings.
+
+    Args:
+        cases: items with "case" and "image" (path of the volume).
+        root: folder of the store; several data sets and settings can share it.
+        spacing: see `VolumePreprocessing`.
+        percentiles: see `VolumePreprocessing`.
+        progress: show a progress bar.
+
+    Returns:
+        the store.
+
+    Raises:
+        FileNotFoundError: when a volume is missing.
+        ValueError: when there is no case or one twice, a volume is damaged, not 3-D or constant, or a setting is wrong.
+    """
+    lower, upper = percentiles
+    preprocessing = VolumePreprocessing(float(spacing), (float(lower), float(upper)))
+    images = {item["case"]: Path(item["image"]) for item in cases}
+    if not images or len(images) != len(cases):
+        raise ValueError(f"cases: expected at least one, each once, but got {len(cases)} items of {len(images)} cases.")
+    root = Path(root).expanduser().absolute()
+    settings = json.dumps(["volume", FORMAT, asdict(preprocessing)])
+    keys = {}
+    for case, path in tqdm(images.items(), desc=f"volume store {spacing} mm", unit="case", disable=not progress):
+        keys[case] = file_hash(path, prefix=settings)
+        array = root / f"{keys[case]}.npy"
+        if not array.exists():
+            voxels = preprocessing(load_volume(path)).astype(np.float16)
+            with atomic_path(array) as temporary, temporary.open("wb") as file:
+                np.save(file, voxels, allow_pickle=False)
+    return VolumeStore(root, keys, preprocessing)
