@@ -33,8 +33,8 @@ def build_volume_regions(
         root: folder of the regions.
         thresholds: differences of mean intensity up to which neighbours are merged, one for each level, ascending; see
             `superpixel_hierarchy`.
-        supervoxel_size: of what is merged, in voxels. Time grows with the number of supervoxels: a volume of 80 000
-            voxels takes 2 s.
+        supervoxel_size: of what is merged, in voxels. Time grows faster than the number of supervoxels; a volume of
+            512 000 voxels takes 6 s at 125, half of it for merging.
         progress: show a progress bar.
 
     Returns:
