@@ -1,6 +1,7 @@
 """Readers of public layouts, image-level labels, slice stores, splits by case, and phantoms in the same layouts."""
 
 from .abdomenct1k import list_abdomenct1k, prepare_abdomenct1k
+from .clicks import read_clicks
 from .decathlon import decathlon_cases
 from .decathlon_split import split_decathlon
 from .folds import read_split, split_cases
@@ -30,6 +31,7 @@ from .slice_store import SlicePreprocessing, SliceStore, build_slice_store
 from .slice_study import SliceStudy
 from .subclass_clustering import SubclassClustering
 from .subclasses import ReadSubclassd, Subclasses
+from .volume_region_files import VolumeRegions
 from .volume_regions import VolumeRegionDataset, build_volume_regions
 from .volume_store import VolumePreprocessing, VolumeStore, build_volume_store
 
@@ -54,6 +56,7 @@ __all__ = [
     "Volume",
     "VolumePreprocessing",
     "VolumeRegionDataset",
+    "VolumeRegions",
     "VolumeStore",
     "atomic_path",
     "build_region_store",
@@ -68,6 +71,7 @@ __all__ = [
     "load_volume",
     "prepare_abdomenct1k",
     "prepare_la2018",
+    "read_clicks",
     "read_grid",
     "read_json",
     "read_split",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from monai.utils import convert_to_tensor
 from torch import Tensor, nn
@@ -29,7 +31,7 @@ class ClickSegmenter(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.backbone = network
+        self.backbone: Any = network
 
     def forward(self, image: Tensor) -> Tensor:
         """Segment.

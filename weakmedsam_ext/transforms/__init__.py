@@ -1,10 +1,14 @@
 """Transforms in MONAI's manner: an array version and a dictionary version (`...d`) of each."""
 
 from .affinity_refine import AffinityRefine, AffinityRefineD, AffinityRefined, AffinityRefineDict
+from .anti_alias import AntiAlias, AntiAliasD, AntiAliasd, AntiAliasDict
 from .click_simulation import CLICK_RULES, simulate_clicks
+from .crop_around_clicks import CropAroundClicks, CropAroundClicksD, CropAroundClicksd, CropAroundClicksDict
+from .draw_clicks import DrawClicks, DrawClicksD, DrawClicksd, DrawClicksDict
 from .image_level_label import ImageLevelLabel, ImageLevelLabelD, ImageLevelLabeld, ImageLevelLabelDict
 from .mask_regions import MaskRegions, MaskRegionsD, MaskRegionsd, MaskRegionsDict
 from .slice_wise import SliceWise, SliceWiseD, SliceWised, SliceWiseDict
+from .square_pad import SquarePad, SquarePadD, SquarePadd, SquarePadDict
 
 __all__ = [
     "CLICK_RULES",
@@ -12,6 +16,18 @@ __all__ = [
     "AffinityRefineD",
     "AffinityRefineDict",
     "AffinityRefined",
+    "AntiAlias",
+    "AntiAliasD",
+    "AntiAliasDict",
+    "AntiAliasd",
+    "CropAroundClicks",
+    "CropAroundClicksD",
+    "CropAroundClicksDict",
+    "CropAroundClicksd",
+    "DrawClicks",
+    "DrawClicksD",
+    "DrawClicksDict",
+    "DrawClicksd",
     "ImageLevelLabel",
     "ImageLevelLabelD",
     "ImageLevelLabelDict",
@@ -24,5 +40,9 @@ __all__ = [
     "SliceWiseD",
     "SliceWiseDict",
     "SliceWised",
+    "SquarePad",
+    "SquarePadD",
+    "SquarePadDict",
+    "SquarePadd",
     "simulate_clicks",
 ]

@@ -1,0 +1,93 @@
+"""Clicks in voxels of an image as it was read, drawn on the grid that transforms have made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Transform
+from monai.utils import MetaKeys
+from torch import Tensor
+
+__all__ = ["DrawClicks", "DrawClicksD", "DrawClicksDict", "DrawClicksd"]
+
+TOLERANCE = 1.0  # cells; resampled grids begin and end within a cell of the image's border
+
+
+class DrawClicks(Transform):
+    """Click map of an image: 1 at clicks on the object, -1 at clicks on the background, 0 elsewhere.
+
+    The image's affine matrices, as read and now, say where a click is; so this transform comes after all that turn,
+    resample, resize or crop. Where two clicks meet in one cell, the last one counts.
+    """
+
+    def __call__(self, clicks: Sequence[Sequence[int]], image: MetaTensor) -> Tensor:
+        """Draw clicks.
+
+        Args:
+            clicks: [i, j, k, label] each: array indices of a voxel of the image as it was read, and 1 for the object or
+                0 for the background.
+            image: (C, X, Y, Z), with the metadata that `LoadImage` gives.
+
+        Returns:
+            float32 (1, X, Y, Z), with the image's metadata.
+
+        Raises:
+            ValueError: when the image has no such metadata, or a click is malformed, lies outside the image, or was
+                cropped away.
+        """
+        if not isinstance(image, MetaTensor) or MetaKeys.ORIGINAL_AFFINE not in image.meta:
+            raise ValueError("image: expected a MetaTensor with original_affine; read it with LoadImaged.")
+        shape = [int(size) for size in image.meta[MetaKeys.SPATIAL_SHAPE]]
+        original = torch.as_tensor(image.meta[MetaKeys.ORIGINAL_AFFINE], dtype=torch.float64)
+        to_cells = torch.linalg.inv(image.affine.double()) @ original
+        drawn = torch.zeros((1, *image.shape[1:]))
+        for click in clicks:
+            voxel, label = _checked(click, shape)
+            cell = to_cells @ torch.tensor([*voxel, 1.0], dtype=torch.float64)
+            drawn[(0, *_inside(cell[:3].tolist(), drawn.shape[1:], voxel))] = 1.0 if label else -1.0
+        return MetaTensor(drawn).copy_meta_from(image)
+
+
+class DrawClicksd(MapTransform):
+    """Dictionary version of `DrawClicks`. An item without a key of `keys` has no clicks.
+
+    Args:
+        keys: lists of clicks, replaced by click maps.
+        ref_image_key: the image that was clicked.
+    """
+
+    def __init__(self, keys: KeysCollection = "clicks", ref_image_key: str = "image") -> None:
+        super().__init__(keys)
+        self.ref_image_key = ref_image_key
+        self.draw = DrawClicks()
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Draw the clicks in a copy of the item."""
+        item = dict(data)
+        for key in self.keys:
+            item[key] = self.draw(item.get(key, ()), item[self.ref_image_key])
+        return item
+
+
+def _checked(click: Sequence[int], shape: Sequence[int]) -> tuple[list[int], int]:
+    """Voxel and label of a click."""
+    if len(click) != 4 or not all(isinstance(number, int) for number in click) or click[3] not in (0, 1):
+        raise ValueError(f"clicks: expected whole numbers [i, j, k, label] with label 1 or 0, but got {click}.")
+    *voxel, label = click
+    if not all(0 <= index < size for index, size in zip(voxel, shape, strict=True)):
+        raise ValueError(f"clicks: {voxel} lies outside the image of {shape} voxels; count from 0 along its axes.")
+    return voxel, label
+
+
+def _inside(cell: Sequence[float], shape: Sequence[int], voxel: Sequence[int]) -> list[int]:
+    """Cell of a click, moved onto the grid where it misses it by rounding only."""
+    if not all(-TOLERANCE <= index <= size - 1 + TOLERANCE for index, size in zip(cell, shape, strict=True)):
+        raise ValueError(f"clicks: {voxel} lies in a dark margin of the image, which is cut off; click on the body.")
+    return [min(max(round(index), 0), size - 1) for index, size in zip(cell, shape, strict=True)]
+
+
+DrawClicksD = DrawClicksDict = DrawClicksd
