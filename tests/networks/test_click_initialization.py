@@ -45,7 +45,15 @@ def test_a_network_without_such_attention_is_refused():
         aim_at_clicks(nn.Linear(2, 2))
 
 
-def test_a_volume_network_is_aimed_too():
+def test_clicks_in_volumes_meet_the_swapped_axes_of_their_tokens():
+    """Without the twins a click would look at the place with its first two coordinates exchanged."""
+    torch.manual_seed(0)
     network = build_network("sam_med3d_tiny")
-    layer = network.mask_decoder.transformer.final_attn_token_to_image
-    assert torch.equal(layer.q_proj.weight, layer.k_proj.weight)
+    encoder = network.prompt_encoder
+    layer = network.mask_decoder.transformer.layers[0].cross_attn_token_to_image
+    keys = layer.k_proj(encoder.dense_position((8, 8, 8))[0].flatten(1).T)
+    found = []
+    for cell in ((1, 6, 4), (6, 2, 5), (3, 5, 1)):
+        query = layer.q_proj(encoder.pe_layer((torch.tensor(cell) + 0.5) / 8))
+        found.append(torch.unravel_index((keys @ query).argmax(), (8, 8, 8)))
+    assert [tuple(int(i) for i in cell) for cell in found] == [(1, 6, 4), (6, 2, 5), (3, 5, 1)]

@@ -200,7 +200,7 @@ class PromptableSAM(nn.Module):
 
 
 class SAMViT(PromptableSAM):
-    """SAM with its own ViT at any input size that is a multiple of 16; the defaults are ViT-B.
+    """SAM with its own ViT at any input size that is a multiple of the patch size; the defaults are ViT-B.
 
     `load_checkpoint` reads SAM's and MedSAM's files and resamples the position tables to the input size.
 
@@ -215,12 +215,11 @@ class SAMViT(PromptableSAM):
         decoder_mlp_dim: hidden width of the two-way transformer's MLP.
         iou_head_hidden_dim: hidden width of the head that predicts IoU.
         normalize: standardise with SAM's RGB statistics; True for SAM's weights, False for MedSAM's.
+        patch_size: side of a patch in pixels; 16 for published weights, smaller for small images.
 
     Raises:
-        ValueError: when `img_size` is not a positive multiple of 16.
+        ValueError: when `img_size` is not a positive multiple of `patch_size`.
     """
-
-    patch_size = 16
 
     def __init__(
         self,
@@ -234,12 +233,13 @@ class SAMViT(PromptableSAM):
         decoder_mlp_dim: int = 2048,
         iou_head_hidden_dim: int = 256,
         normalize: bool = True,
+        patch_size: int = 16,
     ) -> None:
-        if img_size < self.patch_size or img_size % self.patch_size:
-            raise ValueError(f"img_size: expected a positive multiple of {self.patch_size}, but got {img_size}.")
+        if img_size < patch_size or img_size % patch_size:
+            raise ValueError(f"img_size: expected a positive multiple of {patch_size}, but got {img_size}.")
         encoder = SAMViTEncoder(
-            img_size, self.patch_size, embed_dim, depth, num_heads, global_attn_indexes, window_size, prompt_dim
+            img_size, patch_size, embed_dim, depth, num_heads, global_attn_indexes, window_size, prompt_dim
         )
         super().__init__(
-            encoder, img_size, self.patch_size, embed_dim, prompt_dim, decoder_mlp_dim, iou_head_hidden_dim, normalize
+            encoder, img_size, patch_size, embed_dim, prompt_dim, decoder_mlp_dim, iou_head_hidden_dim, normalize
         )

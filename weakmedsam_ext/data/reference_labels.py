@@ -1,0 +1,44 @@
+"""Reference masks with the values that a segmentation network learns, for the fully supervised upper bound only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from .io import check_same_grid, load_mask, read_grid, write_nifti
+
+__all__ = ["write_reference_labels"]
+
+
+def write_reference_labels(
+    cases: Sequence[Mapping[str, str]],
+    class_map: Mapping[str | int, int | Sequence[int]],
+    output_dir: str | Path,
+    progress: bool = True,
+) -> None:
+    """Write masks in which class k has the value k + 1 and anything else is 0, as pseudo-labels have it.
+
+    This opens the masks: weakly supervised training never calls it.
+
+    Args:
+        cases: items with "case", "image" and "label" (path of the mask).
+        class_map: class name -> value or values in the masks; where classes share a value, the last one has it.
+        output_dir: gets `<case>.nii.gz`, on the grid of the mask.
+        progress: show a progress bar.
+
+    Raises:
+        FileNotFoundError: when an image or a mask is missing.
+        ValueError: when a case has no mask, or a mask is damaged or does not fit its image.
+    """
+    for item in tqdm(cases, desc="reference labels", unit="case", disable=not progress):
+        if "label" not in item:
+            raise ValueError(f"case {item['case']!r} has no mask; a supervised upper bound needs one for every case.")
+        mask = load_mask(item["label"])
+        check_same_grid(read_grid(item["image"]), mask)
+        label = np.zeros(mask.array.shape, dtype=np.uint8)
+        for index, values in enumerate(class_map.values()):
+            label[np.isin(mask.array, values)] = index + 1
+        write_nifti(label, mask.affine, Path(output_dir) / f"{item['case']}.nii.gz")
