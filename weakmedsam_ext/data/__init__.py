@@ -19,7 +19,9 @@ from .io import (
     write_nifti,
 )
 from .la2018 import prepare_la2018
+from .mask_datasets import SliceMasks, VolumeMasks
 from .phantoms import SUBTYPES, HeartPhantom, heart_phantom, write_phantoms
+from .reference_labels import write_reference_labels
 from .region_hierarchy import region_hierarchy
 from .region_store import ReadRegionsd, RegionStore, build_region_store
 from .slice_dataset import SliceDataset
@@ -48,12 +50,14 @@ __all__ = [
     "SliceGeometry",
     "SliceLabels",
     "SlicePreprocessing",
+    "SliceMasks",
     "SliceRegions",
     "SliceStore",
     "SliceStudy",
     "SubclassClustering",
     "Subclasses",
     "Volume",
+    "VolumeMasks",
     "VolumePreprocessing",
     "VolumeRegionDataset",
     "VolumeRegions",
@@ -83,4 +87,5 @@ __all__ = [
     "write_json",
     "write_nifti",
     "write_phantoms",
+    "write_reference_labels",
 ]

@@ -48,5 +48,4 @@ class VolumeRegions(VolumeRegionDataset):
         cases = [{"case": item.get("case") or case_name(item["image"]), "image": item["image"]} for item in data]
         volumes = build_volume_store(cases, Path(root) / "volumes", spacing, progress=progress)
         regions = build_volume_regions(volumes, Path(root) / "regions", thresholds, supervoxel_size, progress)
-        super().__init__(volumes, regions, transform=transform)
-        self.data = self.data * samples_per_volume
+        super().__init__(volumes, regions, volumes.cases * samples_per_volume, transform)

@@ -1,5 +1,6 @@
 """Ignite handlers: pseudo-labels as volumes, figures, and training that survives being killed."""
 
+from .click_figures import plot_clicks, write_click_figures
 from .exponential_moving_average import ExponentialMovingAverage
 from .gradient_clipping import GradientClipping
 from .pseudo_label_figures import PseudoLabelFigures, plot_pseudo_label
@@ -14,5 +15,7 @@ __all__ = [
     "PseudoLabelWriter",
     "ResumableEpochs",
     "WeightsLoader",
+    "plot_clicks",
     "plot_pseudo_label",
+    "write_click_figures",
 ]

@@ -1,7 +1,14 @@
 """Metrics: per volume in millimetres, the released slice-wise protocol beside it, evaluation of files and of clicks."""
 
 from .click_answers import ClickAnswerer, NetworkAnswer, SuperpixelAnswer
-from .click_evaluation import best_superpixel_levels, click_dialogue, evaluate_clicks, evaluate_superpixels
+from .click_evaluation import (
+    ClickStep,
+    best_superpixel_levels,
+    click_dialogue,
+    click_steps,
+    evaluate_clicks,
+    evaluate_superpixels,
+)
 from .click_items import SliceClickItems, VolumeClickItems, find_structures
 from .evaluation import Evaluation, evaluate_predictions
 from .measurement import PROTOCOLS
@@ -16,6 +23,7 @@ __all__ = [
     "RELEASED_METRICS",
     "VOLUME_METRICS",
     "ClickAnswerer",
+    "ClickStep",
     "Evaluation",
     "NetworkAnswer",
     "ReleasedSliceMetric",
@@ -24,6 +32,7 @@ __all__ = [
     "VolumeClickItems",
     "best_superpixel_levels",
     "click_dialogue",
+    "click_steps",
     "compute_released_metrics",
     "compute_volume_metrics",
     "evaluate_clicks",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,15 @@ from .click_answers import ClickAnswerer, NetworkAnswer, SuperpixelAnswer
 from .evaluation import Evaluation, write_csv
 from .measurement import DECIMALS, statistics
 
-__all__ = ["CLICK_PROTOCOL", "best_superpixel_levels", "click_dialogue", "evaluate_clicks", "evaluate_superpixels"]
+__all__ = [
+    "CLICK_PROTOCOL",
+    "ClickStep",
+    "best_superpixel_levels",
+    "click_dialogue",
+    "click_steps",
+    "evaluate_clicks",
+    "evaluate_superpixels",
+]
 
 CLICK_PROTOCOL = (
     "IoU with every connected structure of the real mask after simulated clicks: the first inside the structure, the "
@@ -27,18 +35,62 @@ CLICK_PROTOCOL = (
 ALL = "all classes"
 
 
+class ClickStep(NamedTuple):
+    """Where a dialogue about Q structures is after N clicks.
+
+    Attributes:
+        points: (Q, N, 2 or 3) in array index order.
+        labels: (Q, N), 1 object, 0 background, -1 where there was nothing left to click.
+        answer: bool (Q, *spatial).
+    """
+
+    points: Tensor
+    labels: Tensor
+    answer: Tensor
+
+
+def click_steps(
+    answerer: ClickAnswerer, item: Mapping[str, Any], num_clicks: int, generator: torch.Generator | None = None
+) -> Iterator[ClickStep]:
+    """Click on every structure of an item, one click after the other.
+
+    The first click is answered by the mask of the highest predicted IoU, the next ones by a single mask that also gets
+    the last logits where the answerer takes masks. Logits are resized linearly to the item before they are cut at 0.
+    Who takes no background clicks is clicked only on what is missing. Where there is nothing left to click, the answer
+    stays.
+
+    Args:
+        answerer: who answers.
+        item: see `SliceClickItems`.
+        num_clicks: number of steps.
+        generator: of the clicks, on the CPU; PyTorch's own unless given.
+
+    Yields:
+        the dialogue after each click.
+    """
+    wanted = item["structures"]
+    started = answerer.start(item)
+    answer = torch.zeros_like(wanted)
+    logits: Tensor | None = None
+    points = torch.zeros((1, len(wanted), 0, wanted.ndim - 1), dtype=torch.long)
+    labels = torch.zeros((1, len(wanted), 0), dtype=torch.long)
+    for click in range(num_clicks):
+        point, label = simulate_clicks(answer, wanted, "center", generator, not answerer.takes_background_clicks)
+        points = torch.cat([points, point[None, :, None]], dim=2)
+        labels = torch.cat([labels, label[None, :, None]], dim=2)
+        earlier = logits if answerer.takes_masks else None
+        logits = _most_confident(*answerer.answer(started, points, labels, click == 0, earlier))
+        answer = torch.where(_per_item(label >= 0, answer), _resized(logits, wanted.shape[1:]) > 0, answer)
+        yield ClickStep(points[0], labels[0], answer)
+
+
 def click_dialogue(
     answerer: ClickAnswerer,
     item: Mapping[str, Any],
     num_clicks: Sequence[int],
     generator: torch.Generator | None = None,
 ) -> dict[int, Tensor]:
-    """Click on every structure of an item until the most clicks are reached.
-
-    The first click is answered by the mask of the highest predicted IoU, the next ones by a single mask that also gets
-    the last logits where the answerer takes masks. Logits are resized linearly to the item before they are cut at 0.
-    Who takes no background clicks is clicked only on what is missing. Where there is nothing left to click, the answer
-    stays.
+    """Measure the answers to some numbers of clicks, see `click_steps`.
 
     Args:
         answerer: who answers.
@@ -49,23 +101,8 @@ def click_dialogue(
     Returns:
         number of clicks -> IoU of the Q structures, float64 (Q,).
     """
-    wanted = item["structures"]
-    started = answerer.start(item)
-    answer = torch.zeros_like(wanted)
-    logits: Tensor | None = None
-    points = torch.zeros((1, len(wanted), 0, wanted.ndim - 1), dtype=torch.long)
-    labels = torch.zeros((1, len(wanted), 0), dtype=torch.long)
-    scores = {}
-    for click in range(1, max(num_clicks) + 1):
-        point, label = simulate_clicks(answer, wanted, "center", generator, not answerer.takes_background_clicks)
-        points = torch.cat([points, point[None, :, None]], dim=2)
-        labels = torch.cat([labels, label[None, :, None]], dim=2)
-        earlier = logits if answerer.takes_masks else None
-        logits = _most_confident(*answerer.answer(started, points, labels, click == 1, earlier))
-        answer = torch.where(_per_item(label >= 0, answer), _resized(logits, wanted.shape[1:]) > 0, answer)
-        if click in num_clicks:
-            scores[click] = _iou(answer, wanted)
-    return scores
+    steps = click_steps(answerer, item, max(num_clicks), generator)
+    return {click: _iou(step.answer, item["structures"]) for click, step in enumerate(steps, 1) if click in num_clicks}
 
 
 def evaluate_clicks(
