@@ -82,3 +82,9 @@ def test_wrong_stages_are_refused(folder):
         Pipeline(folder, folder, folder / "out", [{"name": "a"}, {"name": "a"}])
     with pytest.raises(SystemExit, match=r"stage 'two': second.json does not declare \['colour'\]"):
         run(folder, settings={"colour": 1})
+
+
+def test_a_stage_may_have_nothing_to_do(folder):
+    """A function decides when the stage's turn comes, so it sees what the stages before have written."""
+    assert run(folder, enabled=lambda: not (folder / "out" / "first").exists()) == ["first a"]
+    assert run(folder, enabled=lambda: (folder / "out" / "first").exists()) == ["first a", "second 1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -67,6 +68,31 @@ def test_finished_work_is_not_done_again(phantoms, finished):
     run(phantoms, finished)
     assert time.monotonic() - start < 15
     assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+
+
+def test_the_upper_bound_learns_from_the_real_masks_when_asked(phantoms, finished):
+    """Only its own stages run; what was there stays."""
+    before = {path: path.read_bytes() for path in finished.glob("models/*.pt")}
+    run(phantoms, finished, supervised=True)
+    assert before == {path: path.read_bytes() for path in finished.glob("models/*.pt")}
+    supervised = json.loads((finished / "evaluation" / "supervised" / "metrics.json").read_text())
+    assert supervised["cases"] == json.loads((finished / "metrics.json").read_text())["cases"]
+    a, b = (weights_of(folder / "models" / "model.pt") for folder in (finished, finished / "supervised"))
+    assert any(not torch.equal(a[key], b[key]) for key in a)
+
+
+def test_slices_labelled_by_hand_need_no_mask_at_all(phantoms, finished, tmp_path):
+    """The same labels from a CSV file: the same networks and masks, and nothing to evaluate."""
+    listing = json.loads((phantoms / "dataset.json").read_text())
+    listing["training"] = [{"image": item["image"]} for item in listing["training"]]
+    shutil.copytree(phantoms / "imagesTr", tmp_path / "data" / "imagesTr")
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps(listing))
+    labels = json.loads((finished / "slice_labels.json").read_text())["cases"]
+    rows = [f"{case},{z},{';'.join(names)}" for case, slices in labels.items() for z, names in enumerate(slices)]
+    (tmp_path / "labels.csv").write_text("\n".join(["case,slice,classes", *rows]) + "\n")
+    run(tmp_path / "data", tmp_path / "run", labels_csv=str(tmp_path / "labels.csv"))
+    assert_same_results(finished, tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.json").exists()
 
 
 def test_masks_are_opened_for_slice_labels_and_evaluation_only(phantoms, finished, tmp_path):

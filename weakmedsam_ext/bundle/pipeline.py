@@ -33,7 +33,8 @@ class Pipeline:
         bundle_root: root of the bundle.
         output_dir: what the stages write to.
         stages: in order, each {"name", "config" (file in `config_dir`), "outputs" (paths under `output_dir`), and
-            optionally "settings" (of this stage alone) and "enabled"}.
+            optionally "settings" (of this stage alone) and "enabled", a switch or a function that is called without
+            arguments when the stage's turn comes}.
         settings: of all stages; a stage gets those that its config declares at the top level. A function is called
             without arguments when its stage's turn comes, for what is not known before.
 
@@ -68,6 +69,10 @@ class Pipeline:
         for number, stage in enumerate(self.stages, 1):
             title = f"[{number}/{len(self.stages)}] {stage['name']}"
             try:
+                enabled = stage.get("enabled", True)
+                if callable(enabled) and not enabled():
+                    logger.info("%s: nothing to do", title)
+                    continue
                 key = self._run_once(stage, title, key)
             except Exception as error:
                 sentence = one_sentence(error)

@@ -81,6 +81,11 @@ class SliceStudy:
         """Cases whose image-level labels are used: those of training and validation."""
         return self.split["train"] + self.split["validation"]
 
+    @property
+    def held_out(self) -> list[dict[str, str]]:
+        """Cases on which a trained network is evaluated: those of test, or without any those of validation."""
+        return self.split["test"] or self.split["validation"]
+
     @cached_property
     def labels(self) -> SliceLabels:
         """Image-level labels of training and validation cases, made at the first call."""

@@ -23,22 +23,11 @@ _TINY_VIT = {"embed_dim": 96, "depth": 4, "num_heads": 4}
 NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "samus_vit_b": (SAMUS, {}),
     "samus_tiny": (SAMUS, {**_TINY_VIT, **_TINY_DECODER, "global_attn_indexes": (1, 3)}),
+    # the CNN branch sees a neighbourhood only, which keeps the class-activation maps of a small network in place
+    "samus_small": (SAMUS, {**_TINY_VIT, **_TINY_DECODER, "global_attn_indexes": (1, 3), "cnn_dims": (16, 32, 64)}),
     "sam_vit_b": (SAMViT, {}),
     "medsam_vit_b": (SAMViT, {"normalize": False}),
     "sam_vit_tiny": (SAMViT, {**_TINY_VIT, **_TINY_DECODER, "img_size": 256, "global_attn_indexes": (1, 3)}),
-    # windows of 32 pixels: with attention to the whole image, class-activation maps of so small a network are diffuse
-    "sam_vit_local": (
-        SAMViT,
-        {
-            **_TINY_VIT,
-            **_TINY_DECODER,
-            "img_size": 256,
-            "patch_size": 8,
-            "window_size": 4,
-            "global_attn_indexes": (0,),
-            "normalize": False,
-        },
-    ),
     "efficient_sam_vitt": (EfficientSAM, {}),
     "efficient_sam_vits": (EfficientSAM, {"embed_dim": 384, "num_heads": 6}),
     "efficient_sam_tiny": (
@@ -66,7 +55,7 @@ def build_network(name: str, checkpoint: str | Path | None = None, **overrides: 
 
     Args:
         name: one of `NETWORKS`: "samus_vit_b", "sam_vit_b", "medsam_vit_b", "efficient_sam_vitt", "efficient_sam_vits",
-            "sam_med3d", and the small "samus_tiny", "sam_vit_tiny", "sam_vit_local", "efficient_sam_tiny",
+            "sam_med3d", and the small "samus_tiny", "samus_small", "sam_vit_tiny", "efficient_sam_tiny",
             "sam_med3d_tiny".
         checkpoint: file that `load_checkpoint` reads; without, random weights that `aim_at_clicks`.
         overrides: arguments of the network's class that replace those of the named configuration, for example img_size.

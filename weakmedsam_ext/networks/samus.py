@@ -45,6 +45,7 @@ class SAMUS(PromptableSAM):
         decoder_mlp_dim: hidden width of the two-way transformer's MLP.
         iou_head_hidden_dim: hidden width of the head that predicts IoU.
         normalize: standardise with SAM's RGB statistics; the released weights were trained without.
+        cnn_dims: channels of the CNN branch before its last step, three; smaller for training on CPUs.
 
     Raises:
         ValueError: when `img_size` is not a positive multiple of 8.
@@ -62,10 +63,13 @@ class SAMUS(PromptableSAM):
         decoder_mlp_dim: int = 2048,
         iou_head_hidden_dim: int = 256,
         normalize: bool = False,
+        cnn_dims: Sequence[int] = (64, 128, 256),
     ) -> None:
         if img_size < STRIDE or img_size % STRIDE:
             raise ValueError(f"img_size: expected a positive multiple of {STRIDE}, but got {img_size}.")
-        encoder = SAMUSEncoder(img_size, embed_dim, depth, num_heads, global_attn_indexes, window_size, prompt_dim)
+        encoder = SAMUSEncoder(
+            img_size, embed_dim, depth, num_heads, global_attn_indexes, window_size, prompt_dim, cnn_dims
+        )
         super().__init__(
             encoder, img_size, STRIDE, embed_dim, prompt_dim, decoder_mlp_dim, iou_head_hidden_dim, normalize
         )
@@ -83,12 +87,13 @@ class SAMUSEncoder(nn.Module):
         global_attn_indexes: Sequence[int],
         window_size: int,
         out_channels: int,
+        cnn_dims: Sequence[int],
     ) -> None:
         super().__init__()
         grid = (img_size // STRIDE,) * 2
         self.resized = img_size + PATCH_SIZE - STRIDE  # so that overlapping patches give one token every STRIDE pixels
         self.pos_embed = nn.Parameter(0.02 * torch.randn(1, SAM_GRID, SAM_GRID, embed_dim))
-        self.cnn_embed = CNNBranch((64, 128, 256, embed_dim))
+        self.cnn_embed = CNNBranch((*cnn_dims, embed_dim))
         self.patch_embed = modeling.image_encoder.PatchEmbed(
             (PATCH_SIZE, PATCH_SIZE), (STRIDE, STRIDE), embed_dim=embed_dim
         )
