@@ -1,13 +1,12 @@
 """Losses of weakly and semi-supervised training."""
 
+from .clicked_regions import clicked_regions, region_numbers
 from .prompt_loss import ASSIGNMENTS, PromptLoss, mask_iou
-from .region_click_loss import RegionClickLoss, clicked_regions, region_numbers
 from .subclass_loss import SubclassLoss, subclass_target
 
 __all__ = [
     "ASSIGNMENTS",
     "PromptLoss",
-    "RegionClickLoss",
     "SubclassLoss",
     "clicked_regions",
     "mask_iou",

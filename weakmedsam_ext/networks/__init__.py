@@ -9,7 +9,6 @@ from .efficient_sam import EfficientSAM
 from .factory import NETWORKS, build_network
 from .prompt_affinity import COMBINATIONS, PromptAffinity, point_grid
 from .prompter import Prompter
-from .random_clicks import ClickAnswers, RandomClicks
 from .sam_med3d import SAMMed3D
 from .sam_vit import SAMViT
 from .samus import SAMUS
@@ -22,10 +21,8 @@ __all__ = [
     "TRAINABLE_POLICIES",
     "AffinityRandomWalk",
     "CAMPseudoLabeler",
-    "ClickAnswers",
     "ClickSegmenter",
     "EfficientSAM",
-    "RandomClicks",
     "PromptAffinity",
     "Prompter",
     "PseudoLabelSteps",
