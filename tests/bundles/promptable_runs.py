@@ -1,0 +1,38 @@
+"""Runs of the promptable bundles' pipelines on volumes of a few voxels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monai.bundle import ConfigWorkflow
+
+BUNDLES = Path(__file__).parents[2] / "bundles"
+SMALL = {
+    "promptable_pretrain_2d": {"img_size": 32, "slices_per_case": 2},
+    "promptable_pretrain_3d": {"img_size": 32, "spacing": 2.5, "samples_per_volume": 2},
+}
+COMMON = {
+    "num_folds": 2,
+    "num_test": 1,
+    "train_epochs": 2,
+    "finetune_epochs": 1,
+    "batch_size": 4,
+    "min_size": 8,
+    "device": "cpu",
+}
+
+
+def run(name, dataset_dir, output_dir, **settings):
+    configs = BUNDLES / name / "configs"
+    workflow = ConfigWorkflow(
+        config_file=str(configs / "pipeline.json"),
+        meta_file=str(configs / "metadata.json"),
+        logging_file=False,
+        workflow_type="train",
+        bundle_root=str(BUNDLES / name),
+        dataset_dir=str(dataset_dir),
+        output_dir=str(output_dir),
+        **{**COMMON, "num_clicks": 2, "num_rounds": 2, **SMALL[name], **settings},
+    )
+    workflow.initialize()
+    workflow.run()
