@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..losses import mask_iou
 from .click_rounds import ClickRounds
-from .promptable_trainer import _prepare_dialogue
+from .promptable_trainer import prepare_dialogue
 
 __all__ = ["PromptableEvaluator", "click_iou"]
 
@@ -56,7 +56,7 @@ class PromptableEvaluator(SupervisedEvaluator):
             device=torch.device(device),
             val_data_loader=val_data_loader,
             network=ClickRounds(network, num_clicks, num_rounds, single_share=0.0),
-            prepare_batch=partial(_prepare_dialogue, prepare_batch),
+            prepare_batch=partial(prepare_dialogue, prepare_batch),
             key_val_metric=key_val_metric,
             additional_metrics=additional_metrics,
             val_handlers=val_handlers,

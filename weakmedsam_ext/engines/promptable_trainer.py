@@ -102,7 +102,7 @@ class PromptableTrainer(SupervisedTrainer):
             loss_function=partial(_mean_over_rounds, loss_function or PromptLoss()),
             epoch_length=epoch_length,
             non_blocking=non_blocking,
-            prepare_batch=partial(_prepare_dialogue, prepare_batch),
+            prepare_batch=partial(prepare_dialogue, prepare_batch),
             key_train_metric=key_train_metric,
             additional_metrics=additional_metrics,
             metric_cmp_fn=metric_cmp_fn,
@@ -117,7 +117,7 @@ class PromptableTrainer(SupervisedTrainer):
         )
 
 
-def _prepare_dialogue(
+def prepare_dialogue(
     prepare_batch: Callable, batchdata: Any, device: Any = None, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[Tensor, Tensor, tuple[Tensor], dict]:
     """Image, regions, and the regions again: `ClickRounds` is called with both."""
