@@ -154,3 +154,22 @@ def test_wrong_settings_and_shapes_are_refused():
         ClickRounds(BlockNetwork(), single_share=-1)
     with pytest.raises(ValueError, match=r"regions: expected \(B, L, \*spatial\) that fits the image \(1, 1, 16, 16\)"):
         ClickRounds(BlockNetwork())(torch.rand(1, 1, 16, 16), torch.zeros(1, 16, 16))
+
+
+def test_first_clicks_are_fair_to_places_or_to_regions():
+    """A small region in a large one: its area of the clicks, or half of them; never where clicks are forbidden."""
+    blocks = [[0] * 4 for _ in range(4)]
+    blocks[0][0], blocks[3][3] = 1, -1
+    regions = regions_of_blocks(blocks)
+    share = {}
+    for rule in ("places", "regions"):
+        torch.manual_seed(0)
+        network = BlockNetwork()
+        ClickRounds(network, 400, 1, single_share=1, first_clicks=rule)(torch.rand(1, 1, 16, 16), regions)
+        (points, labels, _) = network.asked[0]
+        column, row = (points[0, :, 0] // 4).long().unbind(-1)
+        assert (labels == 1).all() and not ((column == 3) & (row == 3)).any()
+        share[rule] = float(((column == 0) & (row == 0)).float().mean())
+    assert share["places"] == pytest.approx(1 / 15, abs=0.04) and share["regions"] == pytest.approx(1 / 2, abs=0.08)
+    with pytest.raises(ValueError, match="Unsupported option 'nowhere'"):
+        ClickRounds(network, first_clicks="nowhere")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from monai.utils import look_up_option
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,6 +14,8 @@ from ..networks import Prompter
 from ..transforms import simulate_clicks
 
 __all__ = ["ClickRound", "ClickRounds"]
+
+FIRST_CLICKS = ("places", "regions")
 
 
 class ClickRound(NamedTuple):
@@ -48,13 +51,20 @@ class ClickRounds(nn.Module):
         num_clicks: first clicks an image, Q.
         num_rounds: clicks of a dialogue, at least 1 (no corrections).
         single_share: part of the first clicks that asks for the single mask, in 0..1, rounded to whole clicks.
+        first_clicks: "places": every place is as likely as any other, so large regions get most clicks; "regions":
+            every region of a random scale is, which keeps the air around a body from being all that is learnt.
 
     Raises:
-        ValueError: when a setting is out of range.
+        ValueError: when a setting is out of range or unknown.
     """
 
     def __init__(
-        self, network: nn.Module, num_clicks: int = 8, num_rounds: int = 3, single_share: float = 0.25
+        self,
+        network: nn.Module,
+        num_clicks: int = 8,
+        num_rounds: int = 3,
+        single_share: float = 0.25,
+        first_clicks: str = "places",
     ) -> None:
         super().__init__()
         for name, value in (("num_clicks", num_clicks), ("num_rounds", num_rounds)):
@@ -66,6 +76,7 @@ class ClickRounds(nn.Module):
         self.num_clicks = num_clicks
         self.num_rounds = num_rounds
         self.num_multiple = num_clicks - round(single_share * num_clicks)
+        self.first_clicks: str = look_up_option(first_clicks, FIRST_CLICKS)
 
     def forward(self, image: Tensor, regions: Tensor) -> list[ClickRound]:
         """Hold the dialogues.
@@ -123,6 +134,9 @@ class ClickRounds(nn.Module):
 
     def _first_clicks(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         clickable = (regions >= 0).all(1).repeat_interleave(self.num_clicks, dim=0)
+        if self.first_clicks == "regions":
+            scales = regions.repeat_interleave(self.num_clicks, dim=0)
+            clickable = torch.stack([_any_region(*item) for item in zip(scales, clickable, strict=True)])
         return self._click(torch.zeros_like(clickable), clickable)
 
     def _correct(self, logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,6 +150,15 @@ class ClickRounds(nn.Module):
         """One click in each of bool (B * Q, *spatial): points (B, Q, 1, dims), labels (B, Q, 1)."""
         points, labels = simulate_clicks(answer, wanted, "uniform", positive_only=positive_only)
         return points.unflatten(0, (-1, self.num_clicks)).unsqueeze(2), labels.view(-1, self.num_clicks, 1)
+
+
+def _any_region(scales: Tensor, clickable: Tensor) -> Tensor:
+    """What is clickable (*spatial) of one region of one of the scales (L, *spatial), each as likely as any other."""
+    scale = scales[int(torch.randint(len(scales), ()))]
+    numbers = scale[clickable].unique()
+    if not len(numbers):
+        return clickable
+    return clickable & (scale == numbers[int(torch.randint(len(numbers), ()))])
 
 
 def _regions_of_scale(regions: Tensor, points: Tensor, scale: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ class PromptableEvaluator(SupervisedEvaluator):
         network: promptable network, see `Prompter`.
         num_clicks: see `ClickRounds`.
         num_rounds: see `ClickRounds`.
+        first_clicks: see `ClickRounds`.
         seed: of the clicks.
         prepare_batch: gives image and regions on the device.
         key_val_metric: see `SupervisedEvaluator`.
@@ -45,6 +46,7 @@ class PromptableEvaluator(SupervisedEvaluator):
         network: nn.Module,
         num_clicks: int = 8,
         num_rounds: int = 3,
+        first_clicks: str = "places",
         seed: int = 0,
         prepare_batch: Callable = default_prepare_batch,
         key_val_metric: dict[str, Metric] | None = None,
@@ -55,7 +57,7 @@ class PromptableEvaluator(SupervisedEvaluator):
         super().__init__(
             device=torch.device(device),
             val_data_loader=val_data_loader,
-            network=ClickRounds(network, num_clicks, num_rounds, single_share=0.0),
+            network=ClickRounds(network, num_clicks, num_rounds, single_share=0.0, first_clicks=first_clicks),
             prepare_batch=partial(prepare_dialogue, prepare_batch),
             key_val_metric=key_val_metric,
             additional_metrics=additional_metrics,

@@ -42,6 +42,7 @@ class PromptableTrainer(SupervisedTrainer):
         num_clicks: see `ClickRounds`.
         num_rounds: see `ClickRounds`.
         single_share: see `ClickRounds`.
+        first_clicks: see `ClickRounds`.
         distributed: average gradients over the processes of an initialised torch.distributed group.
         epoch_length: see `SupervisedTrainer`.
         non_blocking: see `SupervisedTrainer`.
@@ -72,6 +73,7 @@ class PromptableTrainer(SupervisedTrainer):
         num_clicks: int = 8,
         num_rounds: int = 3,
         single_share: float = 0.25,
+        first_clicks: str = "places",
         distributed: bool = False,
         epoch_length: int | None = None,
         non_blocking: bool = False,
@@ -89,7 +91,7 @@ class PromptableTrainer(SupervisedTrainer):
     ) -> None:
         if isinstance(network, DistributedDataParallel):
             raise ValueError("network: expected the bare network, but got one that is wrapped; use distributed=True.")
-        rounds: nn.Module = ClickRounds(network, num_clicks, num_rounds, single_share)
+        rounds: nn.Module = ClickRounds(network, num_clicks, num_rounds, single_share, first_clicks)
         if distributed:
             # which parameters a dialogue needs depends on its clicks
             rounds = DistributedDataParallel(rounds, find_unused_parameters=True)
