@@ -24,6 +24,7 @@ from .phantoms import SUBTYPES, HeartPhantom, heart_phantom, write_phantoms
 from .reference_labels import write_reference_labels
 from .region_hierarchy import region_hierarchy
 from .region_store import ReadRegionsd, RegionStore, build_region_store
+from .semi_supervised_items import semi_supervised_items
 from .slice_dataset import SliceDataset
 from .slice_geometry import SliceGeometry
 from .slice_labels import SliceLabels, slice_labels_from_masks
@@ -33,6 +34,7 @@ from .slice_store import SlicePreprocessing, SliceStore, build_slice_store
 from .slice_study import SliceStudy
 from .subclass_clustering import SubclassClustering
 from .subclasses import ReadSubclassd, Subclasses
+from .two_stream_sampler import TwoStreamSampler, collate_two_streams
 from .volume_region_files import VolumeRegions
 from .volume_regions import VolumeRegionDataset, build_volume_regions
 from .volume_store import VolumePreprocessing, VolumeStore, build_volume_store
@@ -56,6 +58,7 @@ __all__ = [
     "SliceStudy",
     "SubclassClustering",
     "Subclasses",
+    "TwoStreamSampler",
     "Volume",
     "VolumeMasks",
     "VolumePreprocessing",
@@ -68,6 +71,7 @@ __all__ = [
     "build_volume_regions",
     "build_volume_store",
     "check_same_grid",
+    "collate_two_streams",
     "decathlon_cases",
     "heart_phantom",
     "list_abdomenct1k",
@@ -82,6 +86,7 @@ __all__ = [
     "slice_labels_from_csv",
     "slice_labels_from_masks",
     "region_hierarchy",
+    "semi_supervised_items",
     "split_cases",
     "split_decathlon",
     "write_json",

@@ -1,0 +1,81 @@
+"""Which cases a semi-supervised training may see with their masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from monai.data import partition_dataset
+
+from .io import check_same_grid, load_mask, read_grid
+
+__all__ = ["semi_supervised_items"]
+
+
+def semi_supervised_items(
+    cases: Sequence[Mapping[str, Any]],
+    labelled: int | Sequence[str],
+    held_out: Sequence[str] = (),
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Give the masks of a few cases to a training, and no mask of any other.
+
+    Masks of labelled cases are read and checked. Those of the others are neither opened nor looked for, and their paths
+    are not in the items.
+
+    Args:
+        cases: training cases, items with "case", "image" and, where there is a mask, "label" (paths).
+        labelled: names of the labelled cases, or how many to draw from those that have a mask.
+        held_out: names of validation and test cases, none of which may be among `cases`.
+        seed: of the draw; the same names and seed give the same cases, and more cases contain the fewer.
+
+    Returns:
+        {"case", "image", "label"} of the labelled cases, then {"case", "image"} of the others, both sorted by name.
+
+    Raises:
+        FileNotFoundError: when a labelled case's image or mask is missing.
+        ValueError: when there is no labelled case or too few, a case is unknown, given twice, held out too or has no
+            mask, or a mask is damaged, empty or of another shape than its image.
+    """
+    named = {str(item["case"]): item for item in cases}
+    if len(named) != len(cases):
+        raise ValueError(f"cases: expected each once, but got {len(cases)} items of {len(named)} cases.")
+    both = sorted(set(map(str, held_out)) & set(named))
+    if both:
+        raise ValueError(f"held_out: {both} are training cases too; keep each case in one of the lists.")
+    chosen = _draw(named, labelled, seed) if isinstance(labelled, int) else _look_up(named, labelled)
+    with_masks = [{key: named[name][key] for key in ("case", "image", "label")} for name in sorted(chosen)]
+    for item in with_masks:
+        _check_mask(item)
+    others = [{key: named[name][key] for key in ("case", "image")} for name in sorted(set(named) - set(chosen))]
+    return with_masks + others
+
+
+def _draw(named: Mapping[str, Mapping[str, Any]], count: int, seed: int) -> list[str]:
+    candidates = sorted(name for name, item in named.items() if "label" in item)
+    if not 1 <= count <= len(candidates):
+        raise ValueError(
+            f"labelled: expected 1 to {len(candidates)} cases, as many as have masks, but got {count}; "
+            "a semi-supervised training needs at least one labelled case."
+        )
+    return partition_dataset(candidates, num_partitions=1, shuffle=True, seed=seed)[0][:count]
+
+
+def _look_up(named: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    if isinstance(names, str) or not len(names):
+        raise ValueError(f"labelled: expected a list of at least one case name, but got {names!r}; name a case.")
+    for name in names:
+        if name not in named:
+            raise ValueError(f"labelled: case {name!r} is not among the {len(named)} training cases; correct the name.")
+        if "label" not in named[name]:
+            raise ValueError(f"labelled: case {name!r} has no mask; give its mask, or name another case.")
+    if len(set(names)) != len(names):
+        raise ValueError(f"labelled: expected each case once, but got {list(names)}; remove the repetitions.")
+    return list(names)
+
+
+def _check_mask(item: Mapping[str, Any]) -> None:
+    mask = load_mask(item["label"])
+    check_same_grid(read_grid(item["image"]), mask)
+    if not mask.array.any():
+        raise ValueError(f"{mask.path}: the mask of a labelled case is empty; draw it, or label another case.")
