@@ -1,15 +1,20 @@
 """Losses of weakly and semi-supervised training."""
 
 from .clicked_regions import clicked_regions, region_numbers
+from .consistency import ConsistencyLoss, GeneralistLoss, UncertaintyConsistencyLoss, predictive_entropy
 from .prompt_loss import ASSIGNMENTS, PromptLoss, mask_iou
 from .subclass_loss import SubclassLoss, subclass_target
 
 __all__ = [
     "ASSIGNMENTS",
+    "ConsistencyLoss",
+    "GeneralistLoss",
     "PromptLoss",
     "SubclassLoss",
+    "UncertaintyConsistencyLoss",
     "clicked_regions",
     "mask_iou",
+    "predictive_entropy",
     "region_numbers",
     "subclass_target",
 ]
