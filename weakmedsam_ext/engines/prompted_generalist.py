@@ -1,0 +1,215 @@
+"""Pseudo-masks of frozen promptable networks, asked for by the network that is being trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from monai.utils import ensure_tuple, ensure_tuple_rep, look_up_option
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..networks import Prompter
+from ..transforms import GENERALIST_NORMALIZATIONS, generalist_input, simulate_clicks
+
+__all__ = ["PROMPTS", "PromptedGeneralist", "PseudoMask"]
+
+PROMPTS = ("point", "mask", "uncertainty")
+
+
+class PseudoMask(NamedTuple):
+    """What the generalists say about a batch.
+
+    Attributes:
+        probability: of every foreground class, (B, K, *spatial).
+        weight: in 0..1, (B, K, *spatial) or (B, K, 1, 1, 1); 0 where nothing could be asked.
+    """
+
+    probability: Tensor
+    weight: Tensor
+
+
+class PromptedGeneralist(nn.Module):
+    """Frozen promptable networks for volumes that answer prompts of a specialist (SemiSAM, SemiSAM+, Zhang et al.).
+
+    Prompts are made from the specialist's own logits and from nothing else:
+
+    - "point": clicks, one after the other, where the generalist's answer so far and the specialist's prediction differ
+      (the "center" rule of `simulate_clicks`); each is decoded together with those before it and the last answer's
+      low-resolution logits. A volume whose answer agrees everywhere gets no more clicks.
+    - "mask": the logits of the foreground, averaged down to the grid of the network's mask prompts.
+    - "uncertainty": `num_prompts` such series of clicks, drawn independently. Their mean is the pseudo-mask; the
+      standard deviation U over their maps and the specialist's own in every voxel lowers its weight to
+      exp(-uncertainty_scale * U).
+
+    Where the specialist predicts nothing, nothing is asked, and the weight is 0. Answers of several networks and
+    prompts are averaged with the IoU that the networks predict as weights. Several classes are asked one after the
+    other on the same embedding. Each network encodes each volume once; all volumes of a batch are decoded together.
+    Random numbers come from PyTorch's generator of the CPU.
+
+    The networks stay in evaluation mode without gradient. They are read and built by whoever gives them, once a run;
+    keep this module out of the specialist.
+
+    Args:
+        networks: one or several, for example a `SAMMed3D`, see `Prompter`.
+        normalization: of their input, one for all or one each, see `generalist_input`.
+        prompt: "point", "mask" or "uncertainty".
+        num_clicks: clicks of a series at most.
+        num_prompts: series for "uncertainty", at least 2.
+        uncertainty_scale: 10 leaves 0.7 % of the weight where the maps are split in halves (U = 0.5).
+
+    Raises:
+        ValueError: when there is no network or one that takes no volumes or no masks, or a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        networks: nn.Module | Sequence[nn.Module],
+        normalization: str | Sequence[str],
+        prompt: str = "point",
+        num_clicks: int = 10,
+        num_prompts: int = 4,
+        uncertainty_scale: float = 10.0,
+    ) -> None:
+        super().__init__()
+        networks = (networks,) if isinstance(networks, nn.Module) else ensure_tuple(networks)
+        _check_networks(networks)
+        if num_clicks < 1 or num_prompts < 2 or uncertainty_scale < 0:
+            raise ValueError(
+                "expected num_clicks >= 1, num_prompts >= 2 and uncertainty_scale >= 0, but got "
+                f"num_clicks={num_clicks}, num_prompts={num_prompts} and uncertainty_scale={uncertainty_scale}."
+            )
+        self.normalization = ensure_tuple_rep(normalization, len(networks))
+        for name in self.normalization:
+            look_up_option(name, GENERALIST_NORMALIZATIONS)
+        self.prompt: str = look_up_option(prompt, PROMPTS)
+        self.num_clicks = num_clicks
+        self.num_prompts = num_prompts if prompt == "uncertainty" else 1
+        self.uncertainty_scale = uncertainty_scale
+        self.prompters = nn.ModuleList(Prompter(network) for network in networks)
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> PromptedGeneralist:
+        """Stay in evaluation mode, whatever holds this module."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, image: Tensor, logits: Tensor) -> PseudoMask:
+        """Ask.
+
+        Args:
+            image: unlabelled volumes (B, 1, D, H, W).
+            logits: of the specialist, (B, K + 1, D, H, W), background first; not probabilities.
+
+        Returns:
+            pseudo-masks of the K foreground classes on the same voxels.
+
+        Raises:
+            ValueError: when the shapes do not fit, or probabilities are given.
+        """
+        logits = logits.detach().float()
+        _check_logits(image, logits)
+        answers = [
+            self._answers(prompter, image, logits, normalization)
+            for prompter, normalization in zip(self.prompters, self.normalization, strict=True)
+        ]
+        maps, iou, asked = (torch.cat(parts, dim=1) for parts in zip(*answers, strict=True))  # (B, M, K, ...)
+        # an untrained head may predict any IoU
+        share = (iou.clamp(min=1e-3, max=1) * asked)[..., None, None, None]
+        share = share / share.sum(1, keepdim=True).clamp(min=1e-3)
+        weight = asked.any(1).to(maps.dtype)[..., None, None, None]
+        if self.prompt == "uncertainty":
+            everyone = torch.cat([maps, logits.softmax(1)[:, None, 1:]], dim=1)
+            weight = weight * torch.exp(-self.uncertainty_scale * everyone.std(1, correction=0))
+        return PseudoMask((share * maps).sum(1), weight)
+
+    def _answers(
+        self, prompter: Any, image: Tensor, logits: Tensor, normalization: str
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Probabilities (B, Q, K, *spatial), predicted IoU and whether anything was asked (B, Q, K), of one network."""
+        side = prompter.network.img_size
+        embedding = prompter.encode(generalist_input(image, side, normalization))
+        cube = F.interpolate(logits, (side,) * 3, mode="trilinear", align_corners=False)
+        answer = self._answer_mask if self.prompt == "mask" else self._answer_clicks
+        classes = [answer(prompter, embedding, cube, k) for k in range(1, logits.shape[1])]
+        low, iou, asked = (torch.stack(parts, dim=2) for parts in zip(*classes, strict=True))
+        maps = _resized(low.flatten(1, 2), image.shape[2:]).sigmoid()
+        return maps.unflatten(1, low.shape[1:3]), iou, asked
+
+    def _answer_clicks(self, prompter: Any, embedding: Tensor, cube: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, Q, *grid), predicted IoU and whether there was a click (B, Q), for class k."""
+        batch = (len(cube), self.num_prompts)
+        wanted = _predicted(cube, k).repeat_interleave(self.num_prompts, dim=0)  # (B * Q, S, S, S)
+        answered = torch.zeros_like(wanted)
+        points, labels = (
+            wanted.new_zeros((*batch, 0, 3), dtype=torch.long),
+            wanted.new_zeros((*batch, 0), dtype=torch.long),
+        )
+        low = embedding.new_zeros((*batch, 1, *_mask_grid(embedding)), dtype=torch.float32)
+        iou = embedding.new_zeros((*batch, 1), dtype=torch.float32)
+        for click in range(self.num_clicks):
+            point, label = simulate_clicks(
+                answered, wanted, "center", positive_only=not prompter.takes_background_clicks
+            )
+            if (label < 0).all():
+                break
+            points = torch.cat([points, point.view(*batch, 1, 3)], dim=2)
+            labels = torch.cat([labels, label.view(*batch, 1)], dim=2)
+            answer = prompter.answer(embedding, points, labels, mask_logits=low if click else None)
+            going_on = (label >= 0).view(*batch, 1)
+            low = answer[0].float().where(going_on[..., None, None, None], low)
+            iou = answer[1].float().where(going_on, iou)
+            answered = _resized(low[:, :, 0], wanted.shape[1:]).flatten(0, 1) > 0
+        return low[:, :, 0], iou[:, :, 0], (labels >= 0).any(2)
+
+    def _answer_mask(self, prompter: Any, embedding: Tensor, cube: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, 1, *grid), predicted IoU and whether class k is predicted (B, 1), which is the mask prompt."""
+        mask = F.interpolate(_foreground_logits(cube, k).unsqueeze(1), _mask_grid(embedding), mode="area")
+        points = cube.new_zeros(len(cube), 1, 1, 3)
+        labels = cube.new_full((len(cube), 1, 1), -1, dtype=torch.long)  # padding: there is no click
+        low, iou = prompter.answer(embedding, points, labels, mask_logits=mask.unsqueeze(1))
+        asked = _predicted(cube, k).flatten(1).any(1, keepdim=True)
+        return low[:, :, 0].float(), iou[:, :, 0].float(), asked
+
+
+def _foreground_logits(logits: Tensor, k: int) -> Tensor:
+    """Logits (B, *spatial) whose sigmoid is the softmax of class k, of (B, C, *spatial)."""
+    others = [logits[:, c] for c in range(logits.shape[1]) if c != k]
+    return logits[:, k] - torch.stack(others, dim=1).logsumexp(1)
+
+
+def _predicted(logits: Tensor, k: int) -> Tensor:
+    """Where class k is predicted, bool (B, *spatial)."""
+    return logits.argmax(1) == k
+
+
+def _mask_grid(embedding: Tensor) -> tuple[int, ...]:
+    """Size of answers and mask prompts: four times the tokens along every axis in all SAM-like networks."""
+    return tuple(4 * size for size in embedding.shape[2:])
+
+
+def _resized(low: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(low, tuple(size), mode="trilinear", align_corners=False)
+
+
+def _check_networks(networks: Sequence[nn.Module]) -> None:
+    if not networks:
+        raise ValueError("networks: expected at least one promptable network, but got none; give one.")
+    for network in networks:
+        prompter = Prompter(network)
+        if prompter.spatial_dims != 3 or not prompter.takes_masks:
+            raise ValueError(
+                f"networks: expected networks for volumes that take mask prompts, but got {type(network).__name__}; "
+                "use a SAMMed3D."
+            )
+
+
+def _check_logits(image: Tensor, logits: Tensor) -> None:
+    if logits.ndim != 5 or logits.shape[1] < 2 or image.shape != (len(logits), 1, *logits.shape[2:]):
+        raise ValueError(
+            "expected an image (B, 1, D, H, W) and logits (B, K + 1, D, H, W) with K >= 1, but got "
+            f"{tuple(image.shape)} and {tuple(logits.shape)}."
+        )
+    if (logits >= 0).all() and torch.allclose(logits.sum(1), logits.new_ones(()), atol=1e-3):
+        raise ValueError("logits: expected logits, but got probabilities; leave out the softmax.")
