@@ -7,6 +7,8 @@ from .click_initialization import aim_at_clicks
 from .click_segmenter import ClickSegmenter
 from .efficient_sam import EfficientSAM
 from .factory import NETWORKS, build_network
+from .mask_discriminator import MaskDiscriminator
+from .mean_teacher import MeanTeacher
 from .prompt_affinity import COMBINATIONS, PromptAffinity, point_grid
 from .prompter import Prompter
 from .sam_med3d import SAMMed3D
@@ -23,6 +25,8 @@ __all__ = [
     "CAMPseudoLabeler",
     "ClickSegmenter",
     "EfficientSAM",
+    "MaskDiscriminator",
+    "MeanTeacher",
     "PromptAffinity",
     "Prompter",
     "PseudoLabelSteps",
