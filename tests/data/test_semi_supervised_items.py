@@ -62,7 +62,7 @@ def test_a_labelled_case_without_mask(cases):
         semi_supervised_items([*cases, {"case": "e", "image": "e.nii.gz"}], ["e"])
 
 
-def test_held_out_cases_are_no_training_cases(cases):
+def test_defect_10_held_out_cases_are_no_training_cases_and_each_is_itself(cases):
     with pytest.raises(ValueError, match=r"held_out: \['a', 'd'\] are training cases too; keep each case in one"):
         semi_supervised_items(cases, 1, held_out=["d", "z", "a"])
     with pytest.raises(ValueError, match="cases: expected each once, but got 5 items of 4 cases"):

@@ -1,21 +1,28 @@
 """MONAI trainers with iteration updates of their own."""
 
+from .adversarial_trainer import AdversarialTrainer
 from .click_rounds import ClickRound, ClickRounds
+from .mean_teacher_trainer import MeanTeacherTrainer, UncertaintyAwareMeanTeacherTrainer
 from .promptable_evaluator import PromptableEvaluator, click_iou
 from .promptable_trainer import PromptableTrainer
 from .prompted_generalist import PROMPTS, PromptedGeneralist, PseudoMask
+from .semi_supervised_trainer import SemiSupervisedTrainer
 from .weight_schedules import SigmoidRampdown, SigmoidRampup, sigmoid_rampdown, sigmoid_rampup
 
 __all__ = [
     "PROMPTS",
+    "AdversarialTrainer",
     "ClickRound",
     "ClickRounds",
+    "MeanTeacherTrainer",
     "PromptableEvaluator",
     "PromptableTrainer",
     "PromptedGeneralist",
     "PseudoMask",
+    "SemiSupervisedTrainer",
     "SigmoidRampdown",
     "SigmoidRampup",
+    "UncertaintyAwareMeanTeacherTrainer",
     "click_iou",
     "sigmoid_rampdown",
     "sigmoid_rampup",

@@ -1,0 +1,88 @@
+"""Training with a teacher that is the average of its student."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from ignite.engine import Engine
+from monai.engines import IterationEvents
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from ..losses import ConsistencyLoss, UncertaintyConsistencyLoss
+from ..networks import MeanTeacher
+from .semi_supervised_trainer import SemiSupervisedTrainer
+from .weight_schedules import SigmoidRampup, sigmoid_rampup
+
+__all__ = ["MeanTeacherTrainer", "UncertaintyAwareMeanTeacherTrainer"]
+
+NOISE, NOISE_LIMIT = 0.1, 0.2  # of standardised intensities, Yu et al., MICCAI 2019
+
+
+class MeanTeacherTrainer(SemiSupervisedTrainer):
+    """Mean teacher (Tarvainen and Valpola, NeurIPS 2017): the student should say what its average says of noisy images.
+
+    The teacher sees unlabelled images with noise, clamp(0.1 N(0, 1), -0.2, 0.2), drawn by PyTorch's generator of the
+    CPU. As published it works in training mode, with dropout. It follows the student after every step of the optimiser.
+
+    Args:
+        args: see `SemiSupervisedTrainer`.
+        teacher: of `network`.
+        consistency_weight: at every iteration from 0; where it is 0 the teacher is not asked.
+        kwargs: see `SemiSupervisedTrainer`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        teacher: MeanTeacher,
+        consistency_weight: Callable[[int], float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.teacher = teacher
+        self.unlabelled_losses["consistency"] = (consistency_weight or SigmoidRampup(), self._consistency_loss)
+        self.add_event_handler(IterationEvents.MODEL_COMPLETED, self._update_teacher)
+
+    def _consistency_loss(self, image: Tensor, logits: Tensor) -> Tensor:
+        return ConsistencyLoss()(logits, self._teach(image))
+
+    @torch.no_grad()
+    def _teach(self, image: Tensor) -> Tensor:
+        """Logits of the teacher for one noisy version of every image."""
+        noise = (NOISE * torch.randn(image.shape)).clamp(-NOISE_LIMIT, NOISE_LIMIT)
+        return self.teacher.train()(image + noise.to(image))
+
+    def _update_teacher(self, engine: Engine) -> None:
+        if self._steps_now():
+            wrapped = isinstance(self.network, DistributedDataParallel)
+            self.teacher.update_parameters(self.network.module if wrapped else self.network)
+
+
+class UncertaintyAwareMeanTeacherTrainer(MeanTeacherTrainer):
+    """UA-MT (Yu et al., MICCAI 2019): consistency counts only where several noisy passes of the teacher agree.
+
+    See `UncertaintyConsistencyLoss`; its threshold rises over the whole training.
+
+    Args:
+        args: see `MeanTeacherTrainer`.
+        num_passes: noisy passes of the teacher, beside the one that the student is compared with.
+        kwargs: see `MeanTeacherTrainer`.
+
+    Raises:
+        ValueError: when `num_passes` is below 1.
+    """
+
+    def __init__(self, *args: Any, num_passes: int = 8, **kwargs: Any) -> None:
+        if num_passes < 1:
+            raise ValueError(f"num_passes: expected at least 1, but got {num_passes}.")
+        super().__init__(*args, **kwargs)
+        self.num_passes = num_passes
+
+    def _consistency_loss(self, image: Tensor, logits: Tensor) -> Tensor:
+        taught = self._teach(image)
+        mean = sum(self._teach(image).float().softmax(1) for _ in range(self.num_passes)) / self.num_passes
+        ramp = sigmoid_rampup(self.iteration, self.num_iterations)
+        return UncertaintyConsistencyLoss()(logits, taught, mean, ramp)
