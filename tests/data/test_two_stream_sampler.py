@@ -55,6 +55,15 @@ def test_the_order_depends_on_seed_and_epoch_only():
     assert [batch[:2] for batch in third] == list(fewer)  # the supervised baseline sees the same labelled items
 
 
+def test_processes_share_the_batches_of_an_epoch():
+    alone = list(TwoStreamSampler(items(3, 14), 1, 2, num_batches=8))
+    shared = [TwoStreamSampler(items(3, 14), 1, 2, num_replicas=2, rank=rank) for rank in range(2)]
+    assert [len(sampler) for sampler in shared] == [4, 4]
+    assert [list(sampler) for sampler in shared] == [alone[::2], alone[1::2]]
+    with pytest.raises(ValueError, match="expected 0 <= rank < num_replicas, but got rank=2 and num_replicas=2"):
+        TwoStreamSampler(items(3, 14), num_replicas=2, rank=2)
+
+
 def test_items_are_found_by_their_label_and_collated_first():
     data = items(2, 2)
     data = [data[2], data[0], data[3], data[1]]

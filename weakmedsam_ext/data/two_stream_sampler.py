@@ -30,8 +30,10 @@ class TwoStreamSampler(Sampler[list[int]]):
         labelled_per_batch: at least 1.
         unlabelled_per_batch: 0 for supervised training only.
         epoch_stream: "unlabelled" or "labelled", whose one pass is an epoch.
-        num_batches: of an epoch instead.
+        num_batches: of an epoch of each process instead.
         seed: of epoch 0.
+        num_replicas: processes that share the batches of an epoch.
+        rank: of this process; each gets every num_replicas-th batch, and as many as the others.
 
     Raises:
         ValueError: when a stream that is wanted is empty, or a number is out of range.
@@ -45,7 +47,11 @@ class TwoStreamSampler(Sampler[list[int]]):
         epoch_stream: str = "unlabelled",
         num_batches: int | None = None,
         seed: int = 0,
+        num_replicas: int = 1,
+        rank: int = 0,
     ) -> None:
+        if not 0 <= rank < num_replicas:
+            raise ValueError(f"expected 0 <= rank < num_replicas, but got rank={rank} and num_replicas={num_replicas}.")
         if labelled_per_batch < 1 or unlabelled_per_batch < 0 or (num_batches is not None and num_batches < 1):
             raise ValueError(
                 "expected labelled_per_batch >= 1, unlabelled_per_batch >= 0 and num_batches >= 1, but got "
@@ -57,6 +63,8 @@ class TwoStreamSampler(Sampler[list[int]]):
         self.labelled_per_batch = labelled_per_batch
         self.unlabelled_per_batch = unlabelled_per_batch
         self.seed = seed
+        self.num_replicas = num_replicas
+        self.rank = rank
         self.epoch = 0
         if not self.labelled:
             raise ValueError(f"data: expected a labelled item, but none of {len(data)} has a label; name one case.")
@@ -72,9 +80,11 @@ class TwoStreamSampler(Sampler[list[int]]):
         # each stream has its own seed: another number of unlabelled items leaves the order of the labelled ones alone
         seeds = torch.randint(1 << 62, (2,), generator=generator).tolist()
         labelled, unlabelled = _endless(self.labelled, seeds[0]), _endless(self.unlabelled, seeds[1])
-        for _ in range(self.num_batches):
+        for number in range(self.num_batches * self.num_replicas):
             batch = [next(labelled) for _ in range(self.labelled_per_batch)]
-            yield batch + [next(unlabelled) for _ in range(self.unlabelled_per_batch)]
+            batch += [next(unlabelled) for _ in range(self.unlabelled_per_batch)]
+            if number % self.num_replicas == self.rank:
+                yield batch
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch before it starts."""
@@ -82,12 +92,12 @@ class TwoStreamSampler(Sampler[list[int]]):
 
     def _one_pass(self, stream: str) -> int:
         if stream == "labelled":
-            return -(-len(self.labelled) // self.labelled_per_batch)
+            return -(-len(self.labelled) // (self.labelled_per_batch * self.num_replicas))
         if not self.unlabelled_per_batch:
             raise ValueError(
                 'epoch_stream: without unlabelled items a pass over them never ends; use "labelled" or num_batches.'
             )
-        return -(-len(self.unlabelled) // self.unlabelled_per_batch)
+        return -(-len(self.unlabelled) // (self.unlabelled_per_batch * self.num_replicas))
 
 
 def _endless(indices: Sequence[int], seed: int) -> Iterator[int]:
