@@ -66,6 +66,7 @@ def trainer_of(
     device="cpu",
     num_workers=0,
     lr=0.05,
+    classes=2,
     **arguments,
 ):
     data = items() if data is None else data
@@ -75,7 +76,7 @@ def trainer_of(
         objects["teacher"] = arguments["teacher"] = MeanTeacher(network)
     if issubclass(kind, AdversarialTrainer):
         torch.manual_seed(1)
-        discriminator = MaskDiscriminator(3, 4, 2).to(device)
+        discriminator = MaskDiscriminator(1 + classes, 4, 2).to(device)
         adam = torch.optim.Adam(discriminator.parameters(), 1e-4, (0.9, 0.99))
         objects.update(discriminator=discriminator, discriminator_optimizer=adam)
         arguments.update(discriminator=discriminator, discriminator_optimizer=adam)
@@ -242,9 +243,9 @@ def kill(engine):
     raise Killed
 
 
-@pytest.mark.parametrize("kind", TRAINERS)
-def test_a_killed_training_ends_with_the_same_weights(kind, tmp_path):
-    def run(folder, killed_at=None, num_workers=0):
+@pytest.mark.parametrize(("kind", "num_workers"), [*((kind, 0) for kind in TRAINERS), (SemiSupervisedTrainer, 1)])
+def test_a_killed_training_ends_with_the_same_weights(kind, num_workers, tmp_path):
+    def run(folder, killed_at=None):
         network = specialist()
         flips = Compose([RandFlipd(("image", "label"), 0.5, axis, allow_missing_keys=True) for axis in range(3)])
         trainer = trainer_of(
@@ -374,6 +375,21 @@ def test_uncertainty_of_the_generalist_reaches_the_loss():
     torch.testing.assert_close(trainer.state.output["generalist_loss"], expected.detach())
 
 
+@pytest.mark.parametrize("kind", TRAINERS)
+def test_several_classes(kind):
+    data = items()
+    for item in data[:2]:
+        item["label"] = item["label"] * (1 + (torch.arange(16) > 7)).to(item["label"])  # 1 and 2
+    torch.manual_seed(0)
+    network = UNet(3, 1, 3, channels=(4, 8), strides=(2,), norm="batch")
+    helper = generalist(tiny_generalist(), prompt="mask")
+    trainer = trainer_of(
+        kind, network, data, num_batches=2, generalist=helper, generalist_weight=lambda t: 1.0, classes=3
+    )
+    trainer.run()
+    assert trainer.state.output["pred"].shape[1] == 3 and np.isfinite(trainer.history).all()
+
+
 def test_workers_change_nothing():
     runs = []
     for num_workers in (0, 1):
@@ -389,6 +405,8 @@ def test_batches_and_settings_that_cannot_be_are_refused():
         trainer.prepare_batch({"image": torch.zeros(2, 1, 4, 4, 4)}, "cpu")
     with pytest.raises(ValueError, match="1 to 1, but got 2; use a TwoStreamSampler"):
         trainer.prepare_batch({"image": torch.zeros(1, 1, 4, 4, 4), "label": torch.zeros(2, 1, 4, 4, 4)}, "cpu")
+    with pytest.raises(ValueError, match="noise: expected 0 or more, but got -1"):
+        trainer_of(MeanTeacherTrainer, specialist(), noise=-1)
     with pytest.raises(ValueError, match="num_passes: expected at least 1, but got 0"):
         trainer_of(UncertaintyAwareMeanTeacherTrainer, specialist(), num_passes=0)
 

@@ -18,20 +18,24 @@ from .weight_schedules import SigmoidRampup, sigmoid_rampup
 
 __all__ = ["MeanTeacherTrainer", "UncertaintyAwareMeanTeacherTrainer"]
 
-NOISE, NOISE_LIMIT = 0.1, 0.2  # of standardised intensities, Yu et al., MICCAI 2019
-
 
 class MeanTeacherTrainer(SemiSupervisedTrainer):
     """Mean teacher (Tarvainen and Valpola, NeurIPS 2017): the student should say what its average says of noisy images.
 
-    The teacher sees unlabelled images with noise, clamp(0.1 N(0, 1), -0.2, 0.2), drawn by PyTorch's generator of the
-    CPU. As published it works in training mode, with dropout. It follows the student after every step of the optimiser.
+    The teacher sees unlabelled images with noise, N(0, noise^2) clipped to two deviations, drawn by PyTorch's generator
+    of the CPU. As published it works in training mode, with dropout. It follows the student after every step of the
+    optimiser.
 
     Args:
         args: see `SemiSupervisedTrainer`.
         teacher: of `network`.
         consistency_weight: at every iteration from 0; where it is 0 the teacher is not asked.
+        noise: standard deviation in units of the images, 0 or more. Published is 0.1 for images of mean 0 and deviation
+            1 (Yu et al., MICCAI 2019).
         kwargs: see `SemiSupervisedTrainer`.
+
+    Raises:
+        ValueError: when `noise` is negative.
     """
 
     def __init__(
@@ -39,10 +43,14 @@ class MeanTeacherTrainer(SemiSupervisedTrainer):
         *args: Any,
         teacher: MeanTeacher,
         consistency_weight: Callable[[int], float] | None = None,
+        noise: float = 0.1,
         **kwargs: Any,
     ) -> None:
+        if noise < 0:
+            raise ValueError(f"noise: expected 0 or more, but got {noise}.")
         super().__init__(*args, **kwargs)
         self.teacher = teacher
+        self.noise = noise
         self.unlabelled_losses["consistency"] = (consistency_weight or SigmoidRampup(), self._consistency_loss)
         self.add_event_handler(IterationEvents.MODEL_COMPLETED, self._update_teacher)
 
@@ -52,7 +60,7 @@ class MeanTeacherTrainer(SemiSupervisedTrainer):
     @torch.no_grad()
     def _teach(self, image: Tensor) -> Tensor:
         """Logits of the teacher for one noisy version of every image."""
-        noise = (NOISE * torch.randn(image.shape)).clamp(-NOISE_LIMIT, NOISE_LIMIT)
+        noise = self.noise * torch.randn(image.shape).clamp(-2, 2)
         return self.teacher.train()(image + noise.to(image))
 
     def _update_teacher(self, engine: Engine) -> None:

@@ -47,7 +47,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
             lambda_dice=0.5 and lambda_ce=0.5.
         generalist: supervises the unlabelled items; none unless given.
         generalist_weight: of its loss at every iteration from 0; `SigmoidRampdown` over the whole training unless
-            given. Where it is 0 the generalist is not asked.
+            given. Where it is 0 the generalist is not asked; without a generalist it is not looked at.
         prepare_batch: gives image and label on the device.
         kwargs: of `SupervisedTrainer`, except for decollate: images and labels differ in number.
 

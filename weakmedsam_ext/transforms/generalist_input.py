@@ -42,7 +42,8 @@ def generalist_input(volume: Tensor, img_size: int, normalization: str) -> Tenso
         volume: (B, 1, D, H, W).
         img_size: side of the cube in voxels.
         normalization: "above_zero" for the published weights of SAM-Med3D, its turbo version and SegAnyPET, see
-            `normalize_above_zero`; "none" for networks that were trained on the same intensities as these, as those of
+            `normalize_above_zero`: air must be 0 or less here and the body above, so the specialist's images must not
+            be standardised before. "none" for networks that were trained on the same intensities as these, as those of
             the promptable pre-training bundles on 0..1.
 
     Returns:
