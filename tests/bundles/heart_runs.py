@@ -15,7 +15,7 @@ SMALL = {
     "num_folds": 2,
     "num_test": 2,
     "num_subclasses": 2,
-    "pretrain_epochs": 1,
+    "pretrain_epochs": 2,
     "cam_epochs": 2,
     "train_epochs": 2,
     "slices_per_volume": 4,

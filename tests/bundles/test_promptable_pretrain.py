@@ -14,7 +14,7 @@ from weakmedsam_ext.handlers import ResumableEpochs
 from weakmedsam_ext.networks import build_network
 
 NAMES = sorted(SMALL)
-BACKBONES = {"promptable_pretrain_2d": "efficient_sam_tiny", "promptable_pretrain_3d": "sam_med3d_tiny"}
+BACKBONES = {name: json.loads((BUNDLES / name / "configs" / "pipeline.json").read_text())["backbone"] for name in NAMES}
 
 
 @pytest.fixture(scope="module")

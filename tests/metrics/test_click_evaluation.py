@@ -146,12 +146,14 @@ def test_logits_are_resized_before_they_are_cut():
     assert click_dialogue(answerer, item(LEFT), (1,))[1].tolist() == [1]
 
 
-def test_first_clicks_are_the_same_whoever_answers():
-    items = [item(LEFT, RIM), item(LEFT, case="b")]
+def test_first_clicks_are_the_same_whoever_answers_however_often():
+    """A baseline that is clicked once, and a network that is clicked three times, start from the same places."""
+    items = [item(LEFT, RIM), item(LEFT, case="b"), item(RIM, case="c")]
     first = []
-    for answerer in (Scripted(PERFECT.script), Scripted(EMPTY.script)):
-        evaluate_clicks(answerer, items, num_clicks=(2,), seed=3, progress=False)
-        first.append([points[..., 0, :].tolist() for points, *_ in answerer.seen[::2]])
+    for script, clicks in ((PERFECT.script, 1), (EMPTY.script, 3)):
+        answerer = Scripted(script)
+        evaluate_clicks(answerer, items, num_clicks=(clicks,), seed=3, progress=False)
+        first.append([points[..., 0, :].tolist() for points, *_ in answerer.seen[::clicks]])
     assert first[0] == first[1]
 
 

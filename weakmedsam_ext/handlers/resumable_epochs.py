@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.transforms import Randomizable
@@ -74,6 +75,8 @@ class ResumableEpochs:
             state = self._read()
             for name, item in self.objects.items():
                 item.load_state_dict(state[name])
+            if _has_scaler(engine):
+                engine.scaler.load_state_dict(state["grad_scaler"])  # type: ignore[attr-defined]
             engine.state.epoch = state["epoch"]
             engine.state.iteration = state["epoch"] * (engine.state.epoch_length or 0)
             engine.logger.info("continuing after epoch %d of %s", state["epoch"], self.path)
@@ -85,12 +88,18 @@ class ResumableEpochs:
         self._seed(engine.state.epoch)
 
     def save(self, engine: Engine) -> None:
-        """Save the epoch that ends."""
+        """Save the epoch that ends; of several processes the first one does."""
+        if idist.get_rank() > 0:
+            return
         states = {name: item.state_dict() for name, item in self.objects.items()}
+        if _has_scaler(engine):
+            states["grad_scaler"] = engine.scaler.state_dict()  # type: ignore[attr-defined]
         _save({"epoch": engine.state.epoch, "settings": self.settings, **states}, self.path)
 
     def finish(self, engine: Engine) -> None:
-        """Save the trained network."""
+        """Save the trained network; of several processes the first one does."""
+        if idist.get_rank() > 0:
+            return
         if self.final_path is not None:
             network = self.objects["network"] if self.final_network is None else self.final_network
             bare = network.module if isinstance(network, DistributedDataParallel) else network
@@ -115,6 +124,11 @@ class ResumableEpochs:
                 "another output_dir."
             )
         return state
+
+
+def _has_scaler(engine: Engine) -> bool:
+    """Whether a MONAI trainer scales its loss for mixed precision; the scale is part of what it depends on."""
+    return getattr(engine, "scaler", None) is not None
 
 
 def _save(content: Mapping[str, Any], path: str | Path) -> None:

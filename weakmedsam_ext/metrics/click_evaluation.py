@@ -135,9 +135,10 @@ def evaluate_clicks(
     if not numbers or numbers[0] < 1:
         raise ValueError(f"num_clicks: expected numbers of at least 1, but got {tuple(num_clicks)}.")
     answerer = NetworkAnswer(answerer) if isinstance(answerer, nn.Module) else answerer
-    generator = torch.Generator().manual_seed(seed)
     found: dict[tuple[str, str], list[list[float]]] = {}
-    for item in tqdm(items, desc="clicks", unit="image", disable=not progress):
+    for number, item in enumerate(tqdm(items, desc="clicks", unit="image", disable=not progress)):
+        # of its own: however many clicks others have had, an item's clicks stay the same
+        generator = torch.Generator().manual_seed(seed + number)
         scores = torch.stack([*click_dialogue(answerer, item, numbers, generator).values()], dim=1)
         for name, ious in zip(item["classes"], scores.tolist(), strict=True):
             found.setdefault((item["case"], name), []).append(ious)

@@ -73,6 +73,8 @@ class Prompter(nn.Module):
         batch = points.shape[:2]
         repeated = embedding.repeat_interleave(batch[1], dim=0)
         earlier = None if mask_logits is None else mask_logits.flatten(0, 1)
-        answers = self.network.decode(repeated, points.flatten(0, 1), point_labels.flatten(0, 1), earlier, multimask)
+        answers = self.network.decode(
+            repeated, points.flatten(0, 1), point_labels.flatten(0, 1), mask_logits=earlier, multimask=multimask
+        )
         masks, iou = (x.unflatten(0, batch) for x in answers)
         return masks, iou
