@@ -30,8 +30,8 @@ class PromptableEvaluator(SupervisedEvaluator):
         network: promptable network, see `Prompter`.
         num_clicks: see `ClickRounds`.
         num_rounds: see `ClickRounds`.
-        first_clicks: see `ClickRounds`.
         seed: of the clicks.
+        first_clicks: see `ClickRounds`.
         prepare_batch: gives image and regions on the device.
         key_val_metric: see `SupervisedEvaluator`.
         additional_metrics: see `SupervisedEvaluator`.
@@ -46,8 +46,8 @@ class PromptableEvaluator(SupervisedEvaluator):
         network: nn.Module,
         num_clicks: int = 8,
         num_rounds: int = 3,
-        first_clicks: str = "places",
         seed: int = 0,
+        first_clicks: str = "places",
         prepare_batch: Callable = default_prepare_batch,
         key_val_metric: dict[str, Metric] | None = None,
         additional_metrics: dict[str, Metric] | None = None,
