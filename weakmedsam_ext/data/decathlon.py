@@ -11,7 +11,15 @@ from monai.utils import look_up_option
 
 from .io import read_json, write_json
 
-__all__ = ["case_name", "check_decathlon_output", "decathlon_cases", "image_path", "label_path", "write_dataset_json"]
+__all__ = [
+    "case_name",
+    "check_decathlon_output",
+    "decathlon_cases",
+    "image_path",
+    "label_path",
+    "named_images",
+    "write_dataset_json",
+]
 
 DATASET_JSON = "dataset.json"
 NUM_NAMED = 3  # missing files that an error shows
@@ -21,6 +29,11 @@ def case_name(path: str | Path) -> str:
     """Name of the case that a volume's file belongs to: "la_003" for imagesTr/la_003.nii.gz."""
     name = Path(path).name
     return name.removesuffix(".gz").rpartition(".")[0] or name
+
+
+def named_images(data: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Items with "case" and "image" of items with "image", named after the file where they have no "case"."""
+    return [{"case": item.get("case") or case_name(item["image"]), "image": item["image"]} for item in data]
 
 
 def image_path(root: str | Path, case: str, section: str = "training") -> Path:

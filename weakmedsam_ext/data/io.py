@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,6 +198,18 @@ def load_mask(path: str | Path) -> Volume:
     if not np.array_equal(values, mask.array):
         raise ValueError(f"{mask.path}: expected whole label values, but got fractions; resample masks with nearest.")
     return Volume(mask.path, mask.shape, mask.affine, values)
+
+
+def load_case_mask(item: Mapping[str, str]) -> Volume:
+    """Read the mask of an item with "image" and "label" (paths), and check that it lies on its image.
+
+    Raises:
+        FileNotFoundError: when a file is missing.
+        ValueError: when a file is damaged, or the grids differ; see `load_mask` and `check_same_grid`.
+    """
+    mask = load_mask(item["label"])
+    check_same_grid(read_grid(item["image"]), mask)
+    return mask
 
 
 def read_grid(path: str | Path) -> Grid:

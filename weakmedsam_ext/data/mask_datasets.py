@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from monai.data import Dataset
 
-from .decathlon import case_name
-from .io import Volume, check_same_grid, load_mask, read_grid
+from .decathlon import named_images
+from .io import Volume, load_case_mask
+from .reference_labels import class_numbers
 from .slice_store import build_slice_store
 from .volume_store import build_volume_store
 
@@ -66,8 +67,7 @@ class SliceMasks(Dataset):
 
     def _transform(self, index: int) -> Any:
         item = dict(self.data[index])
-        image = self.store[item["case"]][item["slice"]].astype(np.float32)
-        item["image"] = torch.from_numpy(image).unsqueeze(0)
+        item["image"] = self.store.image(item["case"], item["slice"])
         item["label"] = torch.from_numpy(self.masks[item["case"]][item["slice"]].astype(np.int32)).unsqueeze(0)
         return self.transform(item)
 
@@ -111,9 +111,8 @@ class VolumeMasks(Dataset):
 
     def _transform(self, index: int) -> Any:
         case = self.data[index]["case"]
-        image = torch.from_numpy(self.store[case].astype(np.float32)).unsqueeze(0)
         label = torch.from_numpy(self.masks[case].astype(np.int32)).unsqueeze(0)
-        return self.transform({"case": case, "image": image, "label": label})
+        return self.transform({"case": case, "image": self.store.image(case), "label": label})
 
 
 def _labelled(data: Sequence[Mapping[str, str]], structures: Structures) -> list[dict[str, str]]:
@@ -123,20 +122,13 @@ def _labelled(data: Sequence[Mapping[str, str]], structures: Structures) -> list
     without = [item["image"] for item in data if "label" not in item]
     if without:
         raise ValueError(f"data: {without[0]} has no mask; leave the volume out.")
-    return [
-        {"case": item.get("case") or case_name(item["image"]), "image": item["image"], "label": item["label"]}
-        for item in data
-    ]
+    return [{**named, "label": item["label"]} for named, item in zip(named_images(data), data, strict=True)]
 
 
 def _structure_mask(item: Mapping[str, str], structures: Structures) -> Volume:
     """Mask of a volume with k + 1 for structure k."""
-    mask = load_mask(item["label"])
-    check_same_grid(read_grid(item["image"]), mask)
-    numbers = np.zeros(mask.shape, dtype=np.uint8)
-    for number, values in enumerate(structures.values(), 1):
-        numbers[np.isin(mask.array, values)] = number
-    return Volume(mask.path, mask.shape, mask.affine, numbers)
+    mask = load_case_mask(item)
+    return Volume(mask.path, mask.shape, mask.affine, class_numbers(mask.array, structures))
 
 
 def _not_empty(items: list[dict[str, Any]], structures: Structures) -> list[dict[str, Any]]:

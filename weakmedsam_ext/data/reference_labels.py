@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from .io import check_same_grid, load_mask, read_grid, write_nifti
+from .io import load_case_mask, write_nifti
 
-__all__ = ["write_reference_labels"]
+__all__ = ["class_numbers", "write_reference_labels"]
 
 
 def write_reference_labels(
     cases: Sequence[Mapping[str, str]],
-    class_map: Mapping[str | int, int | Sequence[int]],
+    class_map: Mapping[Any, int | Sequence[int]],
     output_dir: str | Path,
     progress: bool = True,
 ) -> None:
@@ -36,9 +37,13 @@ def write_reference_labels(
     for item in tqdm(cases, desc="reference labels", unit="case", disable=not progress):
         if "label" not in item:
             raise ValueError(f"case {item['case']!r} has no mask; a supervised upper bound needs one for every case.")
-        mask = load_mask(item["label"])
-        check_same_grid(read_grid(item["image"]), mask)
-        label = np.zeros(mask.array.shape, dtype=np.uint8)
-        for index, values in enumerate(class_map.values()):
-            label[np.isin(mask.array, values)] = index + 1
-        write_nifti(label, mask.affine, Path(output_dir) / f"{item['case']}.nii.gz")
+        mask = load_case_mask(item)
+        write_nifti(class_numbers(mask.array, class_map), mask.affine, Path(output_dir) / f"{item['case']}.nii.gz")
+
+
+def class_numbers(mask: np.ndarray, class_map: Mapping[Any, int | Sequence[int]]) -> np.ndarray:
+    """Label values as uint8: class k has k + 1, anything else 0; where classes share a value, the last one has it."""
+    numbers = np.zeros(mask.shape, dtype=np.uint8)
+    for number, values in enumerate(class_map.values(), 1):
+        numbers[np.isin(mask, values)] = number
+    return numbers

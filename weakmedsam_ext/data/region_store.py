@@ -14,7 +14,7 @@ import torch
 from monai.transforms import Transform
 from tqdm import tqdm
 
-from .io import atomic_path
+from .array_store import ArrayStore, array_path, save_array
 from .region_hierarchy import check_region_settings, region_hierarchy
 from .slice_store import SliceStore
 
@@ -24,22 +24,17 @@ FORMAT = 2  # part of every key: raise it when the same settings give other regi
 
 
 @dataclass(frozen=True)
-class RegionStore:
+class RegionStore(ArrayStore):
     """Regions of many volumes on disk, uint16, made by `build_region_store` or `build_volume_regions`.
+
+    A case is (Z, levels, H, W) of slices, or (levels, D, H, W) of a volume.
 
     Args:
         root: folder of the memory-mapped arrays.
         keys: case -> key of its array.
     """
 
-    root: Path
-    keys: Mapping[str, str]
-
-    def __getitem__(self, case: str) -> np.ndarray:
-        """Memory-mapped regions of a case: (Z, levels, H, W) of slices, (levels, D, H, W) of a volume."""
-        if case not in self.keys:
-            raise KeyError(f"case {case!r} is not in the region store {self.root}; build the store with it.")
-        return np.load(self.root / f"{self.keys[case]}.npy", mmap_mode="r", allow_pickle=False)
+    kind = "region"
 
 
 def build_region_store(
@@ -98,11 +93,9 @@ def store_regions(
     suffix = json.dumps(settings)
     found = {case: hashlib.sha256((key + suffix).encode()).hexdigest()[:32] for case, key in keys.items()}
     for case in tqdm(found, desc="regions", unit="case", disable=not progress):
-        path = root / f"{found[case]}.npy"
+        path = array_path(root, found[case])
         if not path.exists():
-            regions = regions_of(case)
-            with atomic_path(path) as temporary, temporary.open("wb") as file:
-                np.save(file, regions, allow_pickle=False)
+            save_array(regions_of(case), path)
     return RegionStore(root, found)
 
 

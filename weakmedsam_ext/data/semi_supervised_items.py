@@ -7,7 +7,7 @@ from typing import Any
 
 from monai.data import partition_dataset
 
-from .io import check_same_grid, load_mask, read_grid
+from .io import load_case_mask
 
 __all__ = ["semi_supervised_items"]
 
@@ -75,7 +75,6 @@ def _look_up(named: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> li
 
 
 def _check_mask(item: Mapping[str, Any]) -> None:
-    mask = load_mask(item["label"])
-    check_same_grid(read_grid(item["image"]), mask)
+    mask = load_case_mask(item)
     if not mask.array.any():
         raise ValueError(f"{mask.path}: the mask of a labelled case is empty; draw it, or label another case.")

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from monai.data import Dataset
 from monai.utils import look_up_option
@@ -91,8 +90,7 @@ class SliceDataset(Dataset):
 
     def _transform(self, index: int) -> Any:
         item = dict(self.data[index])
-        pixels = self.store[item["case"]][item["slice"]].astype(np.float32)
-        item["image"] = torch.from_numpy(pixels).unsqueeze(0)
+        item["image"] = self.store.image(item["case"], item["slice"])
         # labels are cloned: a transform may change what it gets in place
         item.update({key: item[key].clone() for key in ("class_label", "subclass") if key in item})
         return self.transform(item)

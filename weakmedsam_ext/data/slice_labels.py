@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from .io import check_same_grid, file_hash, load_mask, read_grid, read_json, write_json
+from .io import file_hash, load_case_mask, read_json, write_json
 
 __all__ = ["SliceLabels", "slice_labels_from_masks"]
 
@@ -116,11 +116,11 @@ def slice_labels_from_masks(
     visible = {item["case"]: _visible(item, class_values, min_pixels) for item in bar}
     absent = set(class_values) - {name for slices in visible.values() for names in slices for name in names}
     if absent:
-        first = cases[0]["label"]
-        found = np.unique(load_mask(first).array).tolist()
+        first = load_case_mask(cases[0])
+        values = np.unique(first.array).tolist()
         raise ValueError(
             f"class_map: {sorted(absent)} occur in no slice of {len(cases)} masks with min_pixels {min_pixels}; "
-            f"correct the label values {class_values}, or the masks ({first} holds {found})."
+            f"correct the label values {class_values}, or the masks ({first.path} holds {values})."
         )
     labels = SliceLabels(tuple(class_values), visible, {**settings, "images": images})
     labels.write(output)
@@ -133,8 +133,7 @@ def _visible(
     """Classes in every slice of one case."""
     if "label" not in item:
         raise ValueError(f"case {item['case']!r} has no mask; list its slices in a CSV file instead.")
-    mask = load_mask(item["label"])
-    check_same_grid(read_grid(item["image"]), mask)
+    mask = load_case_mask(item)
     pixels = {name: np.isin(mask.array, values).sum(axis=(0, 1)) for name, values in class_values.items()}
     return [
         tuple(name for name, count in pixels.items() if count[index] >= min_pixels) for index in range(mask.shape[-1])

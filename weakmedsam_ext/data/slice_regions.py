@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from monai.data import Dataset
 
-from .decathlon import case_name
+from .decathlon import named_images
 from .region_store import ReadRegionsd, build_region_store
 from .slice_store import build_slice_store
 
@@ -47,7 +45,7 @@ class SliceRegions(Dataset):
         transform: Callable | Sequence[Callable] | None = None,
         progress: bool = True,
     ) -> None:
-        cases = [{"case": item.get("case") or case_name(item["image"]), "image": item["image"]} for item in data]
+        cases = named_images(data)
         self.store = build_slice_store(cases, Path(root) / "slices", img_size, progress=progress)
         self.regions = build_region_store(self.store, Path(root) / "regions", scales, method=method, progress=progress)
         self.read_regions = ReadRegionsd(self.regions)
@@ -60,5 +58,4 @@ class SliceRegions(Dataset):
 
     def _transform(self, index: int) -> Any:
         item = self.read_regions(self.data[index])
-        pixels = self.store[item["case"]][item["slice"]].astype(np.float32)
-        return self.transform({**item, "image": torch.from_numpy(pixels).unsqueeze(0)})
+        return self.transform({**item, "image": self.store.image(item["case"], item["slice"])})

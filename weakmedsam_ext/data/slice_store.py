@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from monai.transforms import ScaleIntensityRange, generate_spatial_bounding_box
+from monai.transforms import generate_spatial_bounding_box
 from torch import Tensor
 from tqdm import tqdm
 
-from .io import Volume, atomic_path, file_hash, load_volume, read_json, write_json
+from .array_store import ArrayStore, array_path, check_percentiles, images_by_case, save_array, scale_percentiles
+from .io import Volume, file_hash, load_volume, read_json, write_json
 from .slice_geometry import SliceGeometry
 
 __all__ = ["SlicePreprocessing", "SliceStore", "build_slice_store"]
@@ -36,9 +37,7 @@ class SlicePreprocessing:
     content_threshold: float | None = 0.05
 
     def __post_init__(self) -> None:
-        lower, upper = self.percentiles
-        if not 0 <= lower < upper <= 100:
-            raise ValueError(f"percentiles: expected 0 <= lower < upper <= 100, but got {tuple(self.percentiles)}.")
+        check_percentiles(self.percentiles)
         if self.img_size < 1:
             raise ValueError(f"img_size: expected a positive number of pixels, but got {self.img_size}.")
         if self.content_threshold is not None and not 0 <= self.content_threshold < 1:
@@ -53,13 +52,7 @@ class SlicePreprocessing:
         Raises:
             ValueError: when the intensities do not vary.
         """
-        lower, upper = np.percentile(volume.array, self.percentiles)
-        if lower == upper:
-            raise ValueError(
-                f"{volume.path}: the percentiles {tuple(self.percentiles)} of its intensities are both {lower:g}; "
-                "leave the volume out, or widen the percentiles."
-            )
-        scaled = ScaleIntensityRange(float(lower), float(upper), 0.0, 1.0, clip=True)(volume.array)
+        scaled = scale_percentiles(volume, self.percentiles)
         geometry = SliceGeometry(volume.shape, self._content_box(scaled), self.img_size)
         # antialiasing is a weighted mean up to rounding
         return geometry.to_network(scaled).clamp_(0, 1), geometry
@@ -76,8 +69,8 @@ class SlicePreprocessing:
 
 
 @dataclass(frozen=True)
-class SliceStore:
-    """Slices of many volumes on disk, float16 in 0..1, made by `build_slice_store`.
+class SliceStore(ArrayStore):
+    """Slices of many volumes on disk, float16 (Z, img_size, img_size) in 0..1, made by `build_slice_store`.
 
     A slice is read when it is asked for and no file stays open: memory does not grow with the number of volumes, and
     the store can be sent to the workers of a data loader.
@@ -89,24 +82,10 @@ class SliceStore:
         preprocessing: how the slices were made.
     """
 
-    root: Path
-    keys: Mapping[str, str]
+    kind = "slice"
+
     geometries: Mapping[str, SliceGeometry]
     preprocessing: SlicePreprocessing
-
-    @property
-    def cases(self) -> list[str]:
-        """Names of the cases."""
-        return list(self.keys)
-
-    def __contains__(self, case: object) -> bool:
-        return case in self.keys
-
-    def __getitem__(self, case: str) -> np.ndarray:
-        """Memory-mapped float16 slices (Z, img_size, img_size) of a case."""
-        if case not in self.keys:
-            raise KeyError(f"case {case!r} is not in the slice store {self.root}; build the store with it.")
-        return np.load(_array_path(self.root, self.keys[case]), mmap_mode="r", allow_pickle=False)
 
     def geometry(self, case: str) -> SliceGeometry:
         """Way back to the grid of a case's volume."""
@@ -143,9 +122,7 @@ def build_slice_store(
     """
     lower, upper = percentiles
     preprocessing = SlicePreprocessing(int(img_size), (float(lower), float(upper)), content_threshold)
-    images = {item["case"]: Path(item["image"]) for item in cases}
-    if not images or len(images) != len(cases):
-        raise ValueError(f"cases: expected at least one, each once, but got {len(cases)} items of {len(images)} cases.")
+    images = images_by_case(cases)
     root = Path(root).expanduser().absolute()
     keys, geometries = {}, {}
     settings = json.dumps([FORMAT, asdict(preprocessing)])
@@ -157,8 +134,7 @@ def build_slice_store(
 
 def _decode(path: Path, preprocessing: SlicePreprocessing, root: Path, key: str) -> SliceGeometry:
     slices, geometry = preprocessing(load_volume(path))
-    with atomic_path(_array_path(root, key)) as temporary, temporary.open("wb") as file:
-        np.save(file, slices.numpy().astype(np.float16), allow_pickle=False)
+    save_array(slices.numpy().astype(np.float16), array_path(root, key))
     # last: an array without its geometry is an unfinished one
     write_json({"image": path.name, **asdict(preprocessing), "geometry": asdict(geometry)}, root / f"{key}.json")
     return geometry
@@ -168,7 +144,7 @@ def _stored_geometry(root: Path, key: str) -> SliceGeometry | None:
     """Geometry of a finished entry; None when there is none, or when it was damaged."""
     try:
         geometry = SliceGeometry.from_json(read_json(root / f"{key}.json", "build it again")["geometry"])
-        slices = np.load(_array_path(root, key), mmap_mode="r", allow_pickle=False)
+        slices = np.load(array_path(root, key), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return geometry if slices.shape == (geometry.shape[2], geometry.img_size, geometry.img_size) else None

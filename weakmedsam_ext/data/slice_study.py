@@ -7,8 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .decathlon import decathlon_cases
-from .folds import read_split, split_cases
+from .decathlon_split import split_decathlon
 from .slice_dataset import SliceDataset
 from .slice_labels import SliceLabels, slice_labels_from_masks
 from .slice_labels_csv import slice_labels_from_csv
@@ -65,16 +64,9 @@ class SliceStudy:
         return [str(name) for name in self.class_map]
 
     @cached_property
-    def cases(self) -> list[dict[str, str]]:
-        """All cases, see `decathlon_cases`."""
-        return decathlon_cases(self.dataset_dir)
-
-    @cached_property
     def split(self) -> dict[str, list[dict[str, str]]]:
         """Cases of "train", "validation" and "test"."""
-        if self.split_file:
-            return read_split(self.split_file, self.cases)
-        return split_cases(self.cases, self.num_folds, self.fold, self.seed, self.num_test)
+        return split_decathlon(self.dataset_dir, self.num_folds, self.fold, self.seed, self.num_test, self.split_file)
 
     @property
     def labelled_cases(self) -> list[dict[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from .decathlon import case_name
+from .decathlon import named_images
 from .volume_regions import VolumeRegionDataset, build_volume_regions
 from .volume_store import build_volume_store
 
@@ -45,7 +45,7 @@ class VolumeRegions(VolumeRegionDataset):
     ) -> None:
         if samples_per_volume < 1:
             raise ValueError(f"samples_per_volume: expected at least 1, but got {samples_per_volume}.")
-        cases = [{"case": item.get("case") or case_name(item["image"]), "image": item["image"]} for item in data]
+        cases = named_images(data)
         volumes = build_volume_store(cases, Path(root) / "volumes", spacing, progress=progress)
         regions = build_volume_regions(volumes, Path(root) / "regions", thresholds, supervoxel_size, progress)
         super().__init__(volumes, regions, volumes.cases * samples_per_volume, transform)

@@ -82,7 +82,7 @@ class VolumeRegionDataset(Dataset):
         transform: Callable | Sequence[Callable] | None = None,
     ) -> None:
         names = volumes.cases if cases is None else [case if isinstance(case, str) else case["case"] for case in cases]
-        missing = [name for name in names if name not in volumes or name not in regions.keys]
+        missing = [name for name in names if name not in volumes or name not in regions]
         if missing or not names:
             raise ValueError(f"cases: expected at least one, all in both stores, but {missing} are not; build them.")
         self.volumes = volumes
@@ -91,6 +91,6 @@ class VolumeRegionDataset(Dataset):
 
     def _transform(self, index: int) -> Any:
         case = self.data[index]["case"]
-        image = torch.from_numpy(self.volumes[case].astype(np.float32)).unsqueeze(0)
+        image = self.volumes.image(case)
         label = torch.from_numpy(self.regions[case].astype(np.int32))
         return self.transform({"image": image, "label": label, "case": case})

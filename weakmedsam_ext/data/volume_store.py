@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, Orientation, ScaleIntensityRange, Spacing
+from monai.transforms import Compose, Orientation, Spacing
 from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
-from .io import Volume, atomic_path, file_hash, load_volume
+from .array_store import ArrayStore, array_path, check_percentiles, images_by_case, save_array, scale_percentiles
+from .io import Volume, file_hash, load_volume
 
 __all__ = ["VolumePreprocessing", "VolumeStore", "build_volume_store"]
 
@@ -34,9 +35,7 @@ class VolumePreprocessing:
     percentiles: tuple[float, float] = (0.5, 99.5)
 
     def __post_init__(self) -> None:
-        lower, upper = self.percentiles
-        if not 0 <= lower < upper <= 100:
-            raise ValueError(f"percentiles: expected 0 <= lower < upper <= 100, but got {tuple(self.percentiles)}.")
+        check_percentiles(self.percentiles)
         if not self.spacing > 0:
             raise ValueError(f"spacing: expected a positive number of mm, but got {self.spacing}.")
 
@@ -49,13 +48,7 @@ class VolumePreprocessing:
         Raises:
             ValueError: when the intensities do not vary.
         """
-        lower, upper = np.percentile(volume.array, self.percentiles)
-        if lower == upper:
-            raise ValueError(
-                f"{volume.path}: the percentiles {tuple(self.percentiles)} of its intensities are both {lower:g}; "
-                "leave the volume out, or widen the percentiles."
-            )
-        scaled = np.asarray(ScaleIntensityRange(float(lower), float(upper), 0.0, 1.0, clip=True)(volume.array))
+        scaled = np.asarray(scale_percentiles(volume, self.percentiles))
         # voxels that are skipped by larger steps count too; the width is that of MONAI's Resize
         steps = self.spacing / np.linalg.norm(volume.affine[:3, :3], axis=0)
         smooth = gaussian_filter(scaled, np.maximum(0, (steps - 1) / 2))
@@ -74,8 +67,8 @@ class VolumePreprocessing:
 
 
 @dataclass(frozen=True)
-class VolumeStore:
-    """Resampled volumes on disk, float16 in 0..1, made by `build_volume_store`. No file stays open.
+class VolumeStore(ArrayStore):
+    """Resampled volumes on disk, float16 (D, H, W) in 0..1, made by `build_volume_store`. No file stays open.
 
     Args:
         root: folder of the memory-mapped arrays.
@@ -83,23 +76,9 @@ class VolumeStore:
         preprocessing: how the volumes were made.
     """
 
-    root: Path
-    keys: Mapping[str, str]
+    kind = "volume"
+
     preprocessing: VolumePreprocessing
-
-    @property
-    def cases(self) -> list[str]:
-        """Names of the cases."""
-        return list(self.keys)
-
-    def __contains__(self, case: object) -> bool:
-        return case in self.keys
-
-    def __getitem__(self, case: str) -> np.ndarray:
-        """Memory-mapped float16 volume (D, H, W) of a case."""
-        if case not in self.keys:
-            raise KeyError(f"case {case!r} is not in the volume store {self.root}; build the store with it.")
-        return np.load(self.root / f"{self.keys[case]}.npy", mmap_mode="r", allow_pickle=False)
 
 
 def build_volume_store(
@@ -129,17 +108,13 @@ def build_volume_store(
     """
     lower, upper = percentiles
     preprocessing = VolumePreprocessing(float(spacing), (float(lower), float(upper)))
-    images = {item["case"]: Path(item["image"]) for item in cases}
-    if not images or len(images) != len(cases):
-        raise ValueError(f"cases: expected at least one, each once, but got {len(cases)} items of {len(images)} cases.")
+    images = images_by_case(cases)
     root = Path(root).expanduser().absolute()
     settings = json.dumps(["volume", FORMAT, asdict(preprocessing)])
     keys = {}
     for case, path in tqdm(images.items(), desc=f"volume store {spacing} mm", unit="case", disable=not progress):
         keys[case] = file_hash(path, prefix=settings)
-        array = root / f"{keys[case]}.npy"
+        array = array_path(root, keys[case])
         if not array.exists():
-            voxels = preprocessing(load_volume(path)).astype(np.float16)
-            with atomic_path(array) as temporary, temporary.open("wb") as file:
-                np.save(file, voxels, allow_pickle=False)
+            save_array(preprocessing(load_volume(path)).astype(np.float16), array)
     return VolumeStore(root, keys, preprocessing)

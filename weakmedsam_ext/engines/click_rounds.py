@@ -133,10 +133,12 @@ class ClickRounds(nn.Module):
         return [(part, multimask) for part, multimask in parts if part.start < part.stop]
 
     def _first_clicks(self, regions: Tensor) -> tuple[Tensor, Tensor]:
-        clickable = (regions >= 0).all(1).repeat_interleave(self.num_clicks, dim=0)
+        clickable = (regions >= 0).all(1)
         if self.first_clicks == "regions":
-            scales = regions.repeat_interleave(self.num_clicks, dim=0)
-            clickable = torch.stack([_any_region(*item) for item in zip(scales, clickable, strict=True)])
+            items = list(zip(regions, clickable, strict=True))
+            clickable = torch.stack([_any_region(*item) for item in items for _ in range(self.num_clicks)])
+        else:
+            clickable = clickable.repeat_interleave(self.num_clicks, dim=0)
         return self._click(torch.zeros_like(clickable), clickable)
 
     def _correct(self, logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:

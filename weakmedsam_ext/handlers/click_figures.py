@@ -12,7 +12,7 @@ from torch import nn
 
 from ..data import atomic_path
 from ..metrics import ClickStep, NetworkAnswer, click_steps
-from .pseudo_label_figures import _pyplot
+from .pyplot import pyplot_to_files
 
 __all__ = ["plot_clicks", "write_click_figures"]
 
@@ -45,7 +45,7 @@ def write_click_figures(
         ImportError: when matplotlib is missing.
         ValueError: when there is no item.
     """
-    pyplot, output_dir, every = _pyplot(), Path(output_dir), list(items)
+    pyplot, output_dir, every = pyplot_to_files(), Path(output_dir), list(items)
     if not every:
         raise ValueError("items: expected at least one structure to draw, but got none; lower min_size.")
     answerer, generator, paths = NetworkAnswer(network), torch.Generator().manual_seed(seed), []
@@ -82,7 +82,7 @@ def plot_clicks(item: Mapping[str, Any], steps: Mapping[int, ClickStep], title: 
     wanted = item["structures"][0]
     plane = int(wanted.sum((0, 1)).argmax()) if wanted.ndim == 3 else None
     image, mask = (_in_plane(array, plane) for array in (item["image"][0], wanted))
-    figure, axes = _pyplot().subplots(
+    figure, axes = pyplot_to_files().subplots(
         1, 2 + len(steps), figsize=(2.6 * (2 + len(steps)), 2.9), squeeze=False, layout="constrained"
     )
     panels = [("image", None), ("real mask", None)]

@@ -8,7 +8,7 @@ from typing import Any
 from ignite.engine import Engine
 from monai.engines import IterationEvents
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 __all__ = ["ExponentialMovingAverage"]
 
@@ -60,6 +60,4 @@ class ExponentialMovingAverage:
 
     def _move(self, averaged: Sequence[Tensor], current: Sequence[Tensor], num_averaged: Tensor | int) -> None:
         step = float(num_averaged) + 1  # the first step only copies, so this is 2 or more
-        weight = 1 - min(self.decay, step / (9 + step))
-        for mean, value in zip(averaged, current, strict=True):
-            mean.lerp_(value, weight)
+        get_ema_multi_avg_fn(min(self.decay, step / (9 + step)))(averaged, current, num_averaged)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.utils import optional_import
 from torch import Tensor
 
 from ..data import atomic_path
 from ..networks import CAMPseudoLabeler
 from ..networks.cam_pseudo_labeler import PseudoLabelSteps
+from .pyplot import pyplot_to_files
 
 __all__ = ["PseudoLabelFigures", "plot_pseudo_label"]
 
@@ -46,7 +46,7 @@ class PseudoLabelFigures:
     ) -> None:
         if every < 1:
             raise ValueError(f"every: expected at least 1, but got {every}.")
-        _pyplot()
+        pyplot_to_files()
         self.labeler = labeler
         self.output_dir = Path(output_dir)
         self.class_names = class_names
@@ -80,7 +80,7 @@ class PseudoLabelFigures:
         figure = plot_pseudo_label(image, steps, self.class_names, reference, f"{case}, slice {index}")
         with atomic_path(self.output_dir / f"{case}_{index:03d}.png") as temporary:
             figure.savefig(temporary, format="png", dpi=100)
-        _pyplot().close(figure)
+        pyplot_to_files().close(figure)
 
 
 def plot_pseudo_label(
@@ -105,7 +105,7 @@ def plot_pseudo_label(
     Raises:
         ImportError: when matplotlib is missing.
     """
-    pyplot = _pyplot()
+    pyplot = pyplot_to_files()
     shown = [k for k in range(len(class_names)) if steps.soft[0, k].any()] or [0]
     mask, background = steps.mask[0, 0].cpu().numpy(), image[0].cpu().numpy()
     guide = None if steps.guide is None else steps.guide[0].mean(0)
@@ -129,11 +129,3 @@ def plot_pseudo_label(
             axis.set_axis_off()
     figure.suptitle(title, fontsize=10)
     return figure
-
-
-def _pyplot() -> Any:
-    matplotlib, found = optional_import("matplotlib")
-    if not found:
-        raise ImportError('figures need matplotlib; run `pip install "weakmedsam-ext[report]"`.')
-    matplotlib.use("agg")
-    return optional_import("matplotlib.pyplot")[0]

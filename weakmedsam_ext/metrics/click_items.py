@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from ..data import RegionStore, SliceStore, VolumeStore, check_same_grid, load_mask, read_grid
+from ..data import RegionStore, SliceStore, VolumeStore, load_case_mask
 
 __all__ = ["SliceClickItems", "VolumeClickItems", "find_structures"]
 
@@ -80,8 +80,7 @@ class SliceClickItems:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for item in self.cases:
-            mask = load_mask(item["label"])
-            check_same_grid(read_grid(item["image"]), mask)
+            mask = load_case_mask(item)
             maps = self.slices.geometry(item["case"]).to_network(mask.array, "nearest").numpy()
             found = {index: find_structures(plane, self.class_map, self.min_size) for index, plane in enumerate(maps)}
             for index in self._chosen(item["case"], [index for index, (names, _) in found.items() if names]):
@@ -94,7 +93,7 @@ class SliceClickItems:
         return sorted(generator.choice(usable, self.max_slices_per_case, replace=False).tolist())
 
     def _item(self, case: str, index: int, classes: list[str], structures: Tensor) -> dict[str, Any]:
-        image = torch.from_numpy(self.slices[case][index].astype(np.float32)).unsqueeze(0)
+        image = self.slices.image(case, index)
         item = {"case": case, "image": image, "classes": classes, "structures": structures}
         if self.regions is not None:
             item["regions"] = torch.from_numpy(self.regions[case][index].astype(np.int32))
@@ -140,14 +139,13 @@ class VolumeClickItems:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for item in self.cases:
-            mask = load_mask(item["label"])
-            check_same_grid(read_grid(item["image"]), mask)
+            mask = load_case_mask(item)
             names, structures = find_structures(self.volumes.preprocessing.mask(mask), self.class_map, self.min_size)
             for name, structure in zip(names, structures, strict=True):
                 yield self._item(item["case"], name, structure[None])
 
     def _item(self, case: str, name: str, structure: Tensor) -> dict[str, Any]:
-        image = torch.from_numpy(self.volumes[case].astype(np.float32)).unsqueeze(0)
+        image = self.volumes.image(case)
         starts = _patch_starts(structure[0], self.patch_size)
         item = {"case": case, "classes": [name], "image": _patch(image, starts, self.patch_size, 0)}
         item["structures"] = _patch(structure, starts, self.patch_size, False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 __all__ = ["MeanTeacher"]
 
@@ -35,6 +35,5 @@ class MeanTeacher(AveragedModel):
 
 def _move(decay: float, averaged: Sequence[Tensor], current: Sequence[Tensor], num_averaged: Tensor | int) -> None:
     # AveragedModel copies at the first update and calls this from the second, with num_averaged = 1
-    weight = 1 - min(1 - 1 / (float(num_averaged) + 1), decay)
-    for mean, value in zip(averaged, current, strict=True):
-        mean.lerp_(value, weight)
+    now = min(1 - 1 / (float(num_averaged) + 1), decay)
+    get_ema_multi_avg_fn(now)(averaged, current, num_averaged)

@@ -1,0 +1,100 @@
+"""What the stores of slices, volumes and regions share: one memory-mapped array a case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from monai.transforms import ScaleIntensityRange
+from torch import Tensor
+
+from .io import Volume, atomic_path
+
+__all__ = ["ArrayStore", "array_path", "check_percentiles", "images_by_case", "save_array", "scale_percentiles"]
+
+
+@dataclass(frozen=True)
+class ArrayStore:
+    """Arrays of many cases on disk. One is read when it is asked for, and no file stays open.
+
+    Args:
+        root: folder of the memory-mapped arrays.
+        keys: case -> key of its array.
+    """
+
+    kind: ClassVar[str]
+
+    root: Path
+    keys: Mapping[str, str]
+
+    @property
+    def cases(self) -> list[str]:
+        """Names of the cases."""
+        return list(self.keys)
+
+    def __contains__(self, case: object) -> bool:
+        return case in self.keys
+
+    def __getitem__(self, case: str) -> np.ndarray:
+        """Memory-mapped array of a case."""
+        if case not in self.keys:
+            raise KeyError(f"case {case!r} is not in the {self.kind} store {self.root}; build the store with it.")
+        return np.load(array_path(self.root, self.keys[case]), mmap_mode="r", allow_pickle=False)
+
+    def image(self, case: str, index: int | None = None) -> Tensor:
+        """A case, or its slice `index`, as a float32 image with one channel."""
+        array = self[case] if index is None else self[case][index]
+        return torch.from_numpy(array.astype(np.float32)).unsqueeze(0)
+
+
+def array_path(root: Path, key: str) -> Path:
+    """File of an array."""
+    return root / f"{key}.npy"
+
+
+def save_array(array: np.ndarray, path: Path) -> None:
+    """Write an array, complete or not at all."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def images_by_case(cases: Sequence[Mapping[str, str]]) -> dict[str, Path]:
+    """Case -> image of items with "case" and "image".
+
+    Raises:
+        ValueError: when there is no case or one twice.
+    """
+    images = {item["case"]: Path(item["image"]) for item in cases}
+    if not images or len(images) != len(cases):
+        raise ValueError(f"cases: expected at least one, each once, but got {len(cases)} items of {len(images)} cases.")
+    return images
+
+
+def check_percentiles(percentiles: tuple[float, float]) -> None:
+    """Refuse percentiles that are no range.
+
+    Raises:
+        ValueError: unless 0 <= lower < upper <= 100.
+    """
+    lower, upper = percentiles
+    if not 0 <= lower < upper <= 100:
+        raise ValueError(f"percentiles: expected 0 <= lower < upper <= 100, but got {tuple(percentiles)}.")
+
+
+def scale_percentiles(volume: Volume, percentiles: tuple[float, float]) -> np.ndarray:
+    """Scale a volume so that two percentiles of its intensities become 0 and 1, and clip what lies outside.
+
+    Raises:
+        ValueError: when the intensities do not vary.
+    """
+    lower, upper = np.percentile(volume.array, percentiles)
+    if lower == upper:
+        raise ValueError(
+            f"{volume.path}: the percentiles {tuple(percentiles)} of its intensities are both {lower:g}; "
+            "leave the volume out, or widen the percentiles."
+        )
+    return ScaleIntensityRange(float(lower), float(upper), 0.0, 1.0, clip=True)(volume.array)
