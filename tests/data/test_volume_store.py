@@ -70,16 +70,15 @@ def test_stores_are_built_once_and_keyed_by_settings(tmp_path):
     others = [
         build_volume_store(cases, tmp_path / "store", spacing=3, progress=False).keys["a"],
         build_volume_store(cases, tmp_path / "store", percentiles=(1, 99), progress=False).keys["a"],
-        build_volume_regions(store, tmp_path / "store", thresholds=(0.1,), progress=False).keys["a"],
-        build_volume_regions(store, tmp_path / "store", supervoxel_size=64, progress=False).keys["a"],
+        build_volume_regions(store, tmp_path / "store", depths=(0.1,), progress=False).keys["a"],
     ]
-    assert len({*others, store.keys["a"], regions.keys["a"]}) == 6
+    assert len({*others, store.keys["a"], regions.keys["a"]}) == 5
 
 
 def test_the_block_is_a_region(tmp_path):
     case = write_case(tmp_path)
     store = build_volume_store([case], tmp_path / "store", progress=False)
-    regions = build_volume_regions(store, tmp_path / "store", (0.1, 0.2, 0.3), 27, progress=False)["a"]
+    regions = build_volume_regions(store, tmp_path / "store", (0.02, 0.05, 0.1), progress=False)["a"]
     assert regions.shape == (3, *store["a"].shape) and regions.dtype == np.uint16
     block = store.preprocessing.mask(load_mask(case["label"])) == 1
     found = [level == level[11, 14, 11] for level in regions]
@@ -136,10 +135,8 @@ def test_wrong_input_is_refused(tmp_path):
     store = build_volume_store([case], tmp_path / "store", progress=False)
     with pytest.raises(KeyError, match="case 'b' is not in the volume store"):
         store["b"]
-    with pytest.raises(ValueError, match=r"thresholds: expected ascending positive numbers, but got \(0.2, 0.1\)"):
-        build_volume_regions(store, tmp_path / "store", (0.2, 0.1))
-    with pytest.raises(ValueError, match="supervoxel_size: expected at least one voxel, but got 0"):
-        build_volume_regions(store, tmp_path / "store", supervoxel_size=0)
+    with pytest.raises(ValueError, match=r"expected ascending positive depths .* but got depths=\(0.2, 0.1\)"):
+        build_volume_regions(store, tmp_path / "store", (0.2, 0.1), progress=False)
     regions = build_volume_regions(store, tmp_path / "store", progress=False)
     with pytest.raises(ValueError, match=r"cases: expected at least one, all in both stores, but \['b'\] are not"):
         VolumeRegionDataset(store, regions, ["b"])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from .decathlon import named_images
-from .volume_regions import VolumeRegionDataset, build_volume_regions
+from .volume_regions import DEPTHS, VolumeRegionDataset, build_volume_regions
 from .volume_store import build_volume_store
 
 __all__ = ["VolumeRegions"]
@@ -21,8 +21,7 @@ class VolumeRegions(VolumeRegionDataset):
         data: volumes, items with "image" (path) and optionally "case" (the file's name without).
         root: gets volumes/ and regions/; what is there already is not computed again.
         spacing: see `build_volume_store`.
-        thresholds: see `build_volume_regions`.
-        supervoxel_size: see `build_volume_regions`.
+        depths: see `build_volume_regions`.
         samples_per_volume: how often a volume is in the data set, for random patches of it.
         transform: see `VolumeRegionDataset`.
         progress: show a progress bar.
@@ -37,8 +36,7 @@ class VolumeRegions(VolumeRegionDataset):
         data: Sequence[Mapping[str, str]],
         root: str | Path,
         spacing: float = 2.0,
-        thresholds: Sequence[float] = (0.06, 0.09, 0.12),
-        supervoxel_size: float = 125,
+        depths: Sequence[float] = DEPTHS,
         samples_per_volume: int = 1,
         transform: Callable | Sequence[Callable] | None = None,
         progress: bool = True,
@@ -47,5 +45,5 @@ class VolumeRegions(VolumeRegionDataset):
             raise ValueError(f"samples_per_volume: expected at least 1, but got {samples_per_volume}.")
         cases = named_images(data)
         volumes = build_volume_store(cases, Path(root) / "volumes", spacing, progress=progress)
-        regions = build_volume_regions(volumes, Path(root) / "regions", thresholds, supervoxel_size, progress)
+        regions = build_volume_regions(volumes, Path(root) / "regions", depths, progress)
         super().__init__(volumes, regions, volumes.cases * samples_per_volume, transform)

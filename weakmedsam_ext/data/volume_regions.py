@@ -10,20 +10,20 @@ import numpy as np
 import torch
 from monai.data import Dataset
 
-from .region_merging import superpixel_hierarchy
 from .region_store import RegionStore, store_regions
 from .volume_store import VolumeStore
+from .watershed_hierarchy import watershed_hierarchy
 
 __all__ = ["VolumeRegionDataset", "build_volume_regions"]
 
-FORMAT = 1  # part of every key: raise it when the same settings give other regions
+DEPTHS = (0.005, 0.01, 0.02)
+FORMAT = 2  # part of every key: raise it when the same settings give other regions
 
 
 def build_volume_regions(
     volumes: VolumeStore,
     root: str | Path,
-    thresholds: Sequence[float] = (0.06, 0.09, 0.12),
-    supervoxel_size: float = 125,
+    depths: Sequence[float] = DEPTHS,
     progress: bool = True,
 ) -> RegionStore:
     """Find the regions of all volumes of a store, case by case; what is there already is not computed again.
@@ -31,10 +31,8 @@ def build_volume_regions(
     Args:
         volumes: the volumes.
         root: folder of the regions.
-        thresholds: differences of mean intensity up to which neighbours are merged, one for each level, ascending; see
-            `superpixel_hierarchy`.
-        supervoxel_size: of what is merged, in voxels. Time grows faster than the number of supervoxels; a volume of
-            512 000 voxels takes 6 s at 125, half of it for merging.
+        depths: of the basins of the gradient magnitude, one for each level, ascending; see `watershed_hierarchy`. The
+            defaults suit voxels of 2 mm.
         progress: show a progress bar.
 
     Returns:
@@ -43,19 +41,15 @@ def build_volume_regions(
     Raises:
         ValueError: when a setting is wrong, or a volume has more regions than 16 bits can number.
     """
-    limits = [float(limit) for limit in thresholds]
-    if not limits or min(limits) <= 0 or limits != sorted(limits):
-        raise ValueError(f"thresholds: expected ascending positive numbers, but got {tuple(thresholds)}.")
-    if not supervoxel_size >= 1:
-        raise ValueError(f"supervoxel_size: expected at least one voxel, but got {supervoxel_size}.")
+    depths = [float(depth) for depth in depths]
 
     def regions_of(case: str) -> np.ndarray:
-        levels = superpixel_hierarchy(volumes[case].astype(np.float32), limits, supervoxel_size)
+        levels = watershed_hierarchy(volumes[case].astype(np.float32), depths)
         if levels.max() > np.iinfo(np.uint16).max:
-            raise ValueError(f"case {case!r} has {levels.max() + 1} regions, more than 65536; raise supervoxel_size.")
+            raise ValueError(f"case {case!r} has {levels.max() + 1} regions, more than 65536; raise the depths.")
         return levels.astype(np.uint16)
 
-    return store_regions(volumes.keys, ["volume", FORMAT, limits, supervoxel_size], regions_of, root, progress)
+    return store_regions(volumes.keys, ["volume", FORMAT, depths], regions_of, root, progress)
 
 
 class VolumeRegionDataset(Dataset):

@@ -1,0 +1,47 @@
+"""Regions of a volume between its edges, by watersheds of the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+from skimage.morphology import local_minima, reconstruction
+from skimage.segmentation import watershed
+
+__all__ = ["watershed_hierarchy"]
+
+
+def watershed_hierarchy(image: np.ndarray, depths: Sequence[float], smoothing: float = 1.0) -> np.ndarray:
+    """Flood the gradient magnitude of an image from its basins that are deep enough (Grimaud, SPIE 1992).
+
+    A level has one region for each basin whose walls rise by at least its depth: the deeper, the fewer and larger.
+
+    Args:
+        image: (H, W) or (D, H, W) in 0..1.
+        depths: of the basins, in intensity a pixel or voxel, one for each level, ascending.
+        smoothing: standard deviation of the Gaussian that the gradient is taken with, in pixels or voxels.
+
+    Returns:
+        region numbers from 0, (levels, *image.shape), each region in one piece.
+
+    Raises:
+        ValueError: when the depths do not ascend, or a setting is not positive.
+    """
+    if not len(depths) or list(depths) != sorted(depths) or depths[0] <= 0 or not smoothing > 0:
+        raise ValueError(
+            "expected ascending positive depths and a positive smoothing, but got "
+            f"depths={tuple(depths)} and smoothing={smoothing}."
+        )
+    gradient = ndimage.gaussian_gradient_magnitude(np.asarray(image, dtype=np.float32), smoothing)
+    return np.stack([watershed(gradient, _basins(gradient, depth)) - 1 for depth in depths])
+
+
+def _basins(gradient: np.ndarray, depth: float) -> np.ndarray:
+    """Numbers of the basins at least this deep, 0 elsewhere."""
+    filled = reconstruction(gradient + depth, gradient, method="erosion")
+    # skimage's h_minima keeps basins of equal depth apart, and many are: where intensities are clipped, gradients are 0
+    minima = local_minima(filled)
+    if not minima.any():  # filled up to the brim: one region
+        return np.ones(gradient.shape, dtype=np.int32)
+    return ndimage.label(minima, ndimage.generate_binary_structure(gradient.ndim, gradient.ndim))[0]
