@@ -48,6 +48,18 @@ def prepare_abdomenct1k(source: str, output: str) -> _Command:
     return _Command(partial(_prepare_abdomenct1k, source, output))
 
 
+@SetParseFns(source=str, output=str, modality=str)
+def prepare_brats2019(source: str, output: str, modality: str = "flair") -> _Command:
+    """Give one modality of BraTS 2019 the Decathlon layout, by links to the files as downloaded.
+
+    Args:
+        source: folder that holds HGG and LGG, for example MICCAI_BraTS_2019_Data_Training.
+        output: folder to write imagesTr, labelsTr, imagesTs, dataset.json and cases.json to.
+        modality: flair, t1, t1ce or t2.
+    """
+    return _Command(partial(_prepare_brats2019, source, output, modality))
+
+
 @SetParseFns(output=str, layout=str)
 def phantom(
     output: str,
@@ -81,7 +93,7 @@ def package(bundle: str, output: str, model: str | None = None) -> _Command:
 
 
 COMMANDS = {
-    "prepare": {"la2018": prepare_la2018, "abdomenct1k": prepare_abdomenct1k},
+    "prepare": {"la2018": prepare_la2018, "abdomenct1k": prepare_abdomenct1k, "brats2019": prepare_brats2019},
     "phantom": phantom,
     "package": package,
 }
@@ -124,6 +136,12 @@ def _prepare_abdomenct1k(source: str, output: str) -> str:
     from .data import prepare_abdomenct1k
 
     return f"wrote {prepare_abdomenct1k(source, output)}"
+
+
+def _prepare_brats2019(source: str, output: str, modality: str) -> str:
+    from .data import prepare_brats2019
+
+    return f"wrote {prepare_brats2019(source, output, modality)}"
 
 
 def _phantom(output: str, layout: str, num_cases: int, seed: int, size: tuple[int, int, int]) -> str:

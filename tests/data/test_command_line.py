@@ -33,10 +33,25 @@ def test_prepare_abdomenct1k(tmp_path):
     assert [case["case"] for case in decathlon_cases(tmp_path / "out")] == ["Case_00001"]
 
 
+def test_prepare_brats2019(tmp_path):
+    for kind, value in (("flair", 1), ("t1ce", 2), ("seg", 4)):
+        voxels = np.full((4, 4, 4), value, np.uint8)
+        write_nifti(voxels, np.eye(4), tmp_path / f"in/LGG/BraTS19_A_1/BraTS19_A_1_{kind}.nii.gz")
+    for arguments, value in (([], 1), (["--modality", "t1ce"], 2)):
+        output = str(tmp_path / f"out{value}")
+        assert main(["prepare", "brats2019", "--source", str(tmp_path / "in"), "--output", output, *arguments]) == 0
+        (case,) = decathlon_cases(output)
+        assert case["case"] == "BraTS19_A_1" and load_volume(case["image"]).array.max() == value
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["prepare", "la2018", "--source", "nowhere"], "error: source nowhere is no folder; give the folder"),
+        (
+            ["prepare", "brats2019", "--source", "nowhere", "--modality", "flare"],
+            "error: By 'flare', did you mean 'flair'",
+        ),
         (["phantom", "--layout", "nifti"], "error: "),
         (["phantom", "--num_cases", "many"], "error: num_cases: expected a whole number, at least 1, but got 'many'"),
     ],
@@ -59,7 +74,10 @@ def test_no_command(capsys):
     assert "no command given" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [[], ["phantom"], ["prepare", "la2018"], ["prepare", "abdomenct1k"], ["package"]])
+@pytest.mark.parametrize(
+    "command",
+    [[], ["phantom"], ["prepare", "la2018"], ["prepare", "abdomenct1k"], ["prepare", "brats2019"], ["package"]],
+)
 def test_help_needs_neither_torch_nor_monai(command):
     code = (
         "import sys, weakmedsam_ext.__main__ as program\n"

@@ -28,7 +28,10 @@ def click_alike(answered, wanted, rule, positive_only):
 
 
 def naive_clicks(network, image, logits, num_clicks):
-    """One volume, everything anew for every click."""
+    """One volume, everything anew for every click; the last axis is 8 voxels shorter than the others."""
+    image = torch.cat([torch.zeros_like(image[..., :4]), image, torch.zeros_like(image[..., :4])], dim=-1)
+    outside = torch.tensor([0.0, -20.0]).view(1, 2, 1, 1, 1).expand(1, 2, 24, 24, 4)
+    logits = torch.cat([outside, logits, outside], dim=-1)
     wanted = F.interpolate(logits, (32,) * 3, mode="trilinear").argmax(1) == 1
     volume = normalize_above_zero(F.interpolate(image, (32,) * 3, mode="trilinear"))
     points, labels, low = [], [], None
@@ -39,7 +42,7 @@ def naive_clicks(network, image, logits, num_clicks):
         point, label = click_alike(answered, wanted, "center", False)
         points, labels = [*points, point], [*labels, label]
         low, _ = network(volume, torch.stack(points, 1).float(), torch.stack(labels, 1), low)
-    return F.interpolate(low, image.shape[2:], mode="trilinear").sigmoid()
+    return F.interpolate(low, image.shape[2:], mode="trilinear").sigmoid()[..., 4:-4]
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ def one_sentence(error: BaseException) -> str | None:
         file = re.search(rf"{full}: '([^']+)'", str(cause))
         where = f" for {file[1]}" if file else ""
         return f"no space is left on the disk{where}; free some and run the same command again, it goes on from there."
-    return str(cause) if isinstance(cause, EXPECTED) else None
+    return re.sub(r"\s*\n\s*", " ", str(cause).strip()) if isinstance(cause, EXPECTED) else None
 
 
 def root_cause(error: BaseException) -> BaseException:

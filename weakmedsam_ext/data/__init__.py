@@ -1,6 +1,7 @@
 """Readers of public layouts, image-level labels, slice stores, splits by case, and phantoms in the same layouts."""
 
 from .abdomenct1k import list_abdomenct1k, prepare_abdomenct1k
+from .brats2019 import list_brats2019, prepare_brats2019
 from .clicks import read_clicks
 from .decathlon import decathlon_cases
 from .decathlon_split import split_decathlon
@@ -22,7 +23,7 @@ from .io import (
 from .la2018 import prepare_la2018
 from .mask_datasets import SliceMasks, VolumeMasks
 from .phantoms import SUBTYPES, HeartPhantom, heart_phantom, write_phantoms
-from .reference_labels import write_reference_labels
+from .reference_labels import class_numbers, write_reference_labels
 from .region_hierarchy import region_hierarchy
 from .region_store import ReadRegionsd, RegionStore, build_region_store
 from .semi_supervised_items import semi_supervised_items
@@ -72,14 +73,17 @@ __all__ = [
     "build_volume_regions",
     "build_volume_store",
     "check_same_grid",
+    "class_numbers",
     "collate_two_streams",
     "decathlon_cases",
     "heart_phantom",
     "list_abdomenct1k",
+    "list_brats2019",
     "load_case_mask",
     "load_mask",
     "load_volume",
     "prepare_abdomenct1k",
+    "prepare_brats2019",
     "prepare_la2018",
     "read_clicks",
     "read_grid",

@@ -47,12 +47,15 @@ def label_path(root: str | Path, case: str) -> Path:
     return Path(root) / "labelsTr" / f"{case}.nii.gz"
 
 
-def decathlon_cases(dataset_dir: str | Path, section: str = "training") -> list[dict[str, str]]:
+def decathlon_cases(
+    dataset_dir: str | Path, section: str = "training", check_masks: bool = True
+) -> list[dict[str, str]]:
     """List the cases of a Decathlon folder, for example Task02_Heart as downloaded.
 
     Args:
         dataset_dir: the folder that holds dataset.json.
         section: "training" or "test". A case without "label" in dataset.json has none here either.
+        check_masks: whether listed masks must exist. Who opens only some of them finds out about those.
 
     Returns:
         one {"case", "image", "label"} a case, in the order of dataset.json, with absolute paths. No volume is opened.
@@ -79,7 +82,8 @@ def decathlon_cases(dataset_dir: str | Path, section: str = "training") -> list[
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"{listing}: cases listed more than once ({', '.join(repeated)}); remove the repetitions.")
-    missing = check_missing_files(items, keys=("image", "label"), allow_missing_keys=True)
+    keys = ("image", "label") if check_masks else ("image",)
+    missing = check_missing_files(items, keys=keys, allow_missing_keys=True)
     if missing:
         named = ", ".join(map(str, missing[:NUM_NAMED])) + (", ..." if len(missing) > NUM_NAMED else "")
         raise FileNotFoundError(f"{len(missing)} files that {listing} lists are missing ({named}); extract them again.")

@@ -17,6 +17,7 @@ def split_decathlon(
     seed: int = 0,
     num_test: int = 0,
     split_file: str | Path | None = None,
+    check_masks: bool = True,
 ) -> dict[str, list[dict[str, str]]]:
     """List the cases of a Decathlon folder for training, validation and test; no volume is opened.
 
@@ -27,6 +28,7 @@ def split_decathlon(
         seed: see `split_cases`.
         num_test: see `split_cases`.
         split_file: explicit lists of cases instead of folds, see `read_split`.
+        check_masks: see `decathlon_cases`.
 
     Returns:
         {"train": ..., "validation": ..., "test": ...}, items {"case", "image"} and, where there is a mask, "label".
@@ -35,7 +37,7 @@ def split_decathlon(
         FileNotFoundError: when a file is missing.
         ValueError: when the data set, the folds or the lists are wrong.
     """
-    cases = decathlon_cases(dataset_dir)
+    cases = decathlon_cases(dataset_dir, check_masks=check_masks)
     if split_file:
         return read_split(split_file, cases)
     return split_cases(cases, num_folds, fold, seed, num_test)

@@ -8,15 +8,17 @@ from typing import Any
 from monai.data import partition_dataset
 
 from .io import load_case_mask
+from .reference_labels import class_numbers
 
 __all__ = ["semi_supervised_items"]
 
 
 def semi_supervised_items(
     cases: Sequence[Mapping[str, Any]],
-    labelled: int | Sequence[str],
+    labelled: int | Sequence[str] | None,
     held_out: Sequence[str] = (),
     seed: int = 0,
+    class_map: Mapping[str, int | Sequence[int]] | None = None,
 ) -> list[dict[str, Any]]:
     """Give the masks of a few cases to a training, and no mask of any other.
 
@@ -25,9 +27,10 @@ def semi_supervised_items(
 
     Args:
         cases: training cases, items with "case", "image" and, where there is a mask, "label" (paths).
-        labelled: names of the labelled cases, or how many to draw from those that have a mask.
+        labelled: names of the labelled cases, or how many to draw from those that have a mask; None for all of those.
         held_out: names of validation and test cases, none of which may be among `cases`.
         seed: of the draw; the same names and seed give the same cases, and more cases contain the fewer.
+        class_map: class name -> value or values in the masks; a mask without any of them counts as empty.
 
     Returns:
         {"case", "image", "label"} of the labelled cases, then {"case", "image"} of the others, both sorted by name.
@@ -43,10 +46,12 @@ def semi_supervised_items(
     both = sorted(set(map(str, held_out)) & set(named))
     if both:
         raise ValueError(f"held_out: {both} are training cases too; keep each case in one of the lists.")
+    if labelled is None:
+        labelled = max(1, sum("label" in item for item in cases))
     chosen = _draw(named, labelled, seed) if isinstance(labelled, int) else _look_up(named, labelled)
     with_masks = [{key: named[name][key] for key in ("case", "image", "label")} for name in sorted(chosen)]
     for item in with_masks:
-        _check_mask(item)
+        _check_mask(item, class_map)
     others = [{key: named[name][key] for key in ("case", "image")} for name in sorted(set(named) - set(chosen))]
     return with_masks + others
 
@@ -74,7 +79,9 @@ def _look_up(named: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> li
     return list(names)
 
 
-def _check_mask(item: Mapping[str, Any]) -> None:
+def _check_mask(item: Mapping[str, Any], class_map: Mapping[str, int | Sequence[int]] | None) -> None:
     mask = load_case_mask(item)
-    if not mask.array.any():
-        raise ValueError(f"{mask.path}: the mask of a labelled case is empty; draw it, or label another case.")
+    wanted = class_numbers(mask.array, class_map) if class_map else mask.array
+    if not wanted.any():
+        among = f" of {dict(class_map)}" if class_map else ""
+        raise ValueError(f"{mask.path}: the mask of a labelled case is empty{among}; draw it, or label another case.")

@@ -5,11 +5,13 @@ from .click_rounds import ClickRound, ClickRounds
 from .mean_teacher_trainer import MeanTeacherTrainer, UncertaintyAwareMeanTeacherTrainer
 from .promptable_evaluator import PromptableEvaluator, click_iou
 from .promptable_trainer import PromptableTrainer
-from .prompted_generalist import PROMPTS, PromptedGeneralist, PseudoMask
+from .prompted_generalist import PROMPTS, PromptedGeneralist, PseudoMask, build_generalist
+from .semi_supervised_methods import METHODS, semi_supervised_trainer
 from .semi_supervised_trainer import SemiSupervisedTrainer
 from .weight_schedules import SigmoidRampdown, SigmoidRampup, sigmoid_rampdown, sigmoid_rampup
 
 __all__ = [
+    "METHODS",
     "PROMPTS",
     "AdversarialTrainer",
     "ClickRound",
@@ -23,7 +25,9 @@ __all__ = [
     "SigmoidRampdown",
     "SigmoidRampup",
     "UncertaintyAwareMeanTeacherTrainer",
+    "build_generalist",
     "click_iou",
+    "semi_supervised_trainer",
     "sigmoid_rampdown",
     "sigmoid_rampup",
 ]

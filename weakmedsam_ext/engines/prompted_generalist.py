@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,10 +10,10 @@ from monai.utils import ensure_tuple, ensure_tuple_rep, look_up_option
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..networks import Prompter
+from ..networks import Prompter, build_network
 from ..transforms import GENERALIST_NORMALIZATIONS, generalist_input, simulate_clicks
 
-__all__ = ["PROMPTS", "PromptedGeneralist", "PseudoMask"]
+__all__ = ["PROMPTS", "PromptedGeneralist", "PseudoMask", "build_generalist"]
 
 PROMPTS = ("point", "mask", "uncertainty")
 
@@ -46,6 +46,7 @@ class PromptedGeneralist(nn.Module):
     Where the specialist predicts nothing, nothing is asked, and the weight is 0. Answers of several networks and
     prompts are averaged with the IoU that the networks predict as weights. Several classes are asked one after the
     other on the same embedding. Each network encodes each volume once; all volumes of a batch are decoded together.
+    What is no cube is padded to one, with zeros and background: stretched voxels are not what networks were trained on.
     Random numbers come from PyTorch's generator of the CPU.
 
     The networks stay in evaluation mode without gradient. They are read and built by whoever gives them, once a run;
@@ -110,11 +111,14 @@ class PromptedGeneralist(nn.Module):
         """
         logits = logits.detach().float()
         _check_logits(image, logits)
+        padding = _padding_to_cube(logits.shape[2:])
+        cubes = F.pad(image, padding), _padded_with_background(logits, padding)
         answers = [
-            self._answers(prompter, image, logits, normalization)
+            self._answers(prompter, *cubes, normalization)
             for prompter, normalization in zip(self.prompters, self.normalization, strict=True)
         ]
         maps, iou, asked = (torch.cat(parts, dim=1) for parts in zip(*answers, strict=True))  # (B, M, K, ...)
+        maps = F.pad(maps, [-width for width in padding])
         # an untrained head may predict any IoU
         share = (iou.clamp(min=1e-3, max=1) * asked)[..., None, None, None]
         share = share / share.sum(1, keepdim=True).clamp(min=1e-3)
@@ -173,6 +177,17 @@ class PromptedGeneralist(nn.Module):
         return low[:, :, 0].float(), iou[:, :, 0].float(), asked
 
 
+def _padding_to_cube(shape: Sequence[int]) -> list[int]:
+    """Voxels to add on both sides of every axis, the last axis first, as `torch.nn.functional.pad` has it."""
+    missing = [max(shape) - length for length in reversed(shape)]
+    return [width for total in missing for width in (total // 2, total - total // 2)]
+
+
+def _padded_with_background(logits: Tensor, padding: Sequence[int]) -> Tensor:
+    background, foreground = logits[:, :1], logits[:, 1:]
+    return torch.cat([F.pad(background, padding), F.pad(foreground, padding, value=-20.0)], dim=1)
+
+
 def _foreground_logits(logits: Tensor, k: int) -> Tensor:
     """Logits (B, *spatial) whose sigmoid is the softmax of class k, of (B, C, *spatial)."""
     others = [logits[:, c] for c in range(logits.shape[1]) if c != k]
@@ -213,3 +228,33 @@ def _check_logits(image: Tensor, logits: Tensor) -> None:
         )
     if (logits >= 0).all() and torch.allclose(logits.sum(1), logits.new_ones(()), atol=1e-3):
         raise ValueError("logits: expected logits, but got probabilities; leave out the softmax.")
+
+
+def build_generalist(
+    networks: Sequence[Mapping[str, Any]], device: str | torch.device = "cpu", **settings: Any
+) -> PromptedGeneralist | None:
+    """Read promptable networks from their checkpoints, once a run.
+
+    Args:
+        networks: {"name", "checkpoint", "normalization"} of each, and other arguments of `build_network`, for example
+            {"name": "sam_med3d", "checkpoint": "sam_med3d_turbo.pth", "normalization": "above_zero"}. A checkpoint of
+            None means random weights, a control.
+        device: where they work.
+        settings: of `PromptedGeneralist`.
+
+    Returns:
+        the generalist; None when `networks` is empty.
+
+    Raises:
+        FileNotFoundError: when there is no such checkpoint.
+        ValueError: when a network lacks one of the three, is unknown or not for volumes, or a checkpoint is another's.
+    """
+    for network in networks:
+        missing = {"name", "checkpoint", "normalization"} - set(network)
+        if missing:
+            raise ValueError(f"generalist {dict(network)}: {sorted(missing)} are missing; give them.")
+    if not networks:
+        return None
+    others = [{key: value for key, value in network.items() if key != "normalization"} for network in networks]
+    built = [build_network(**arguments) for arguments in others]
+    return PromptedGeneralist(built, [network["normalization"] for network in networks], **settings).to(device)

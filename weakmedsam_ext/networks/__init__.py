@@ -14,6 +14,7 @@ from .prompter import Prompter
 from .sam_med3d import SAMMed3D
 from .sam_vit import SAMViT
 from .samus import SAMUS
+from .thin_vnet import ThinVNet
 from .weakmedsam_net import TRAINABLE_POLICIES, WeakMedSAMNet, set_trainable
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "PseudoLabelSteps",
     "SAMMed3D",
     "SAMViT",
+    "ThinVNet",
     "WeakMedSAMNet",
     "aim_at_clicks",
     "build_network",
