@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .decathlon import check_decathlon_output, image_path, label_path, write_dataset_json
+from .decathlon import check_decathlon_output, image_path, label_path, link_once, write_dataset_json
 from .io import check_same_grid, read_grid, read_json, write_json
 
 __all__ = ["list_abdomenct1k", "prepare_abdomenct1k"]
@@ -89,13 +89,7 @@ def prepare_abdomenct1k(source: str | Path, output: str | Path, progress: bool =
         grid = read_grid(item["image"])
         if "label" in item:
             check_same_grid(grid, read_grid(item["label"]))
-            _link(item["label"], label_path(output, name))
-        _link(item["image"], image_path(output, name, "training" if "label" in item else "test"))
+            link_once(item["label"], label_path(output, name))
+        link_once(item["image"], image_path(output, name, "training" if "label" in item else "test"))
     test = [name for name, item in cases.items() if "label" not in item]
     return write_dataset_json(output, NAME, "AbdomenCT-1K, abdominal CT", LABELS, cases, "CT", test)
-
-
-def _link(source: str, link: Path) -> None:
-    link.parent.mkdir(parents=True, exist_ok=True)
-    if not link.is_symlink():
-        link.symlink_to(source)

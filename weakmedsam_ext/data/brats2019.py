@@ -8,7 +8,7 @@ from pathlib import Path
 from monai.utils import look_up_option
 from tqdm import tqdm
 
-from .decathlon import check_decathlon_output, image_path, label_path, write_dataset_json
+from .decathlon import check_decathlon_output, image_path, label_path, link_once, write_dataset_json
 from .io import Volume, check_same_grid, load_mask, load_volume, read_grid, read_json, write_json, write_nifti
 
 __all__ = ["list_brats2019", "prepare_brats2019"]
@@ -124,6 +124,5 @@ def _place(source: str, target: Path, read: Callable[[str], Volume]) -> None:
         if not target.is_file():
             volume = read(source)
             write_nifti(volume.array, volume.affine, target)
-    elif not target.is_symlink():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(source)
+    else:
+        link_once(source, target)

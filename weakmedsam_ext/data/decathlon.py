@@ -17,6 +17,7 @@ __all__ = [
     "decathlon_cases",
     "image_path",
     "label_path",
+    "link_once",
     "named_images",
     "write_dataset_json",
 ]
@@ -45,6 +46,13 @@ def image_path(root: str | Path, case: str, section: str = "training") -> Path:
 def label_path(root: str | Path, case: str) -> Path:
     """File of a training mask."""
     return Path(root) / "labelsTr" / f"{case}.nii.gz"
+
+
+def link_once(source: str | Path, target: Path) -> None:
+    """Give a file of another layout its place in this one by a symbolic link, unless there is one."""
+    if not target.is_symlink():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(source)
 
 
 def decathlon_cases(
