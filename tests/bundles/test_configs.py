@@ -92,7 +92,9 @@ def test_properties_are_complete(bundle, kind, tmp_path):
     overrides = {"datalist": ["a.nii.gz"]}
     if kind == "train":  # a trainer caches its data when it is made; any masks stand for pseudo-labels here
         write_phantoms(tmp_path, num_cases=5, size=(32, 32, 8), progress=False)
-        overrides = {"dataset_dir": str(tmp_path), "label_dir": str(tmp_path / "labelsTr"), "roi_size": 32}
+        overrides = {"dataset_dir": str(tmp_path), "label_dir": str(tmp_path / "labelsTr")}
+        if isinstance(read(configs / "train.json").get("roi_size"), int):
+            overrides["roi_size"] = 32
     workflow = ConfigWorkflow(
         config_file=str(configs / f"{kind}.json"),
         meta_file=str(configs / "metadata.json"),

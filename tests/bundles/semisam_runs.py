@@ -1,0 +1,50 @@
+"""Runs of the semi-supervised bundles on volumes of a few voxels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monai.bundle import ConfigWorkflow
+
+ROOT = Path(__file__).parents[2] / "bundles"
+BUNDLES = ("semisam_la2018", "semisam_brats2019")
+SMALL = {
+    "class_map": {"left atrium": 1},
+    "num_folds": 3,
+    "num_test": 2,
+    "labelled": ["heart_004", "heart_006"],
+    "spacing": 2.5,
+    "roi_size": [32, 32, 16],
+    "stride": [16, 16, 16],
+    "channels": 2,
+    "labelled_per_batch": 1,
+    "unlabelled_per_batch": 1,
+    "batches_per_epoch": 3,
+    "noise": 0.02,
+    "val_interval": 1,
+    "device": "cpu",
+}
+# random weights will do: what it says is not looked at
+GENERALIST = {"name": "sam_med3d_tiny", "img_size": 32, "checkpoint": None, "normalization": "none"}
+
+
+def workflow(bundle, config, dataset_dir, output_dir, **settings):
+    """A config of a bundle, ready to run."""
+    root = ROOT / bundle
+    made = ConfigWorkflow(
+        config_file=str(root / "configs" / config),
+        meta_file=str(root / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type="train",
+        bundle_root=str(root),
+        dataset_dir=str(dataset_dir),
+        output_dir=str(output_dir),
+        **{**SMALL, **settings},
+    )
+    made.initialize()
+    return made
+
+
+def run(bundle, dataset_dir, output_dir, **settings):
+    """The whole pipeline, two epochs unless given."""
+    workflow(bundle, "pipeline.json", dataset_dir, output_dir, **{"train_epochs": 2, **settings}).run()

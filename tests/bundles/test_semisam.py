@@ -1,0 +1,226 @@
+"""The semi-supervised bundles as their users run them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+from semisam_runs import BUNDLES, GENERALIST, run, workflow
+
+from weakmedsam_ext.bundle import one_sentence
+from weakmedsam_ext.data import split_decathlon, write_phantoms
+from weakmedsam_ext.engines import METHODS
+from weakmedsam_ext.networks import build_network
+
+LA = "semisam_la2018"
+LABELLED = ("heart_004", "heart_006")
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("phantoms")
+    write_phantoms(folder, num_cases=8, size=(32, 36, 8), progress=False)
+    return folder
+
+
+@pytest.fixture
+def data(phantoms, tmp_path):
+    return shutil.copytree(phantoms, tmp_path / "data")
+
+
+def unlabelled_masks(data):
+    cases = split_decathlon(data, num_folds=3, num_test=2)["train"]
+    return [case["label"] for case in cases if case["case"] not in LABELLED]
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_pipeline_trains_predicts_and_scores_with_its_controls(bundle, phantoms, tmp_path, capsys):
+    run(bundle, phantoms, tmp_path, controls=True, generalists=[GENERALIST], num_clicks=1)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    held_out = split_decathlon(phantoms, num_folds=3, num_test=2)["test"]
+    assert metrics["cases"] == [case["case"] for case in held_out]
+    for case in held_out:
+        image, mask = (nib.load(path) for path in (case["image"], tmp_path / f"predictions/{case['case']}.nii.gz"))
+        assert mask.shape == image.shape
+        np.testing.assert_allclose(mask.affine, image.affine, atol=1e-4)
+        assert (tmp_path / "figures" / f"{case['case']}.png").stat().st_size > 1000
+    table = capsys.readouterr().out
+    assert all(name in table for name in ("this training", "labelled cases alone", "all masks (upper bound)"))
+    trained = [weights(tmp_path / folder / "models/model.pt") for folder in ("", "labelled_alone", "all_masks")]
+    assert not any(same(trained[i], trained[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt")}
+    run(bundle, phantoms, tmp_path, controls=True, generalists=[GENERALIST], num_clicks=1)
+    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt")}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_masks_of_unlabelled_cases_are_never_opened(method, data, tmp_path):
+    """Poison: replaced by garbage, then deleted, and nothing changes."""
+    settings = {"method": method, "generalists": [GENERALIST], "num_clicks": 1}
+    losses = []
+    for name, harm in (("clean", None), ("garbage", b"no mask"), ("deleted", "")):
+        for path in unlabelled_masks(data) if harm is not None else ():
+            with open(path, "wb") as file:
+                file.write(harm or b"")
+        if harm == "":
+            for path in unlabelled_masks(data):
+                shutil.move(path, tmp_path)
+        training = workflow(
+            LA, "train.json", data, tmp_path / name, ckpt_dir=str(tmp_path / name), epochs=1, **settings
+        )
+        losses.append(curve_of(training))
+        training.run()
+    assert losses[0] == losses[1] == losses[2] and len(losses[0]) == 3
+    assert same(weights(tmp_path / "clean/model.pt"), weights(tmp_path / "garbage/model.pt"))
+    assert same(weights(tmp_path / "clean/model.pt"), weights(tmp_path / "deleted/model.pt"))
+
+
+def curve_of(training):
+    """Losses of all iterations, as they come."""
+    curve = []
+    trainer = training.parser.get_parsed_content("train::trainer")
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda engine: curve.append(float(engine.state.output["loss"]))
+    )
+    return curve
+
+
+@pytest.mark.parametrize("method", ["uncertainty_aware", "adversarial"])
+@pytest.mark.parametrize("iteration", [2, 3, 5])  # within an epoch, after its last iteration, within the next one
+def test_a_run_that_is_cut_at_any_iteration_ends_with_the_same_weights(method, iteration, phantoms, tmp_path):
+    def training(name):
+        settings = {"method": method, "epochs": 3, "ckpt_dir": str(tmp_path / name / "models"), "val_interval": 2}
+        return workflow(LA, "train.json", phantoms, tmp_path / name, **settings)
+
+    training("whole").run()
+    cut = training("cut")
+    trainer = cut.parser.get_parsed_content("train::trainer")
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(once=iteration), interrupt)
+    with pytest.raises(PowerCut):
+        cut.run()
+    again = training("cut")
+    losses = curve_of(again)
+    again.run()
+    assert len(losses) == (9 if iteration <= 3 else 6)  # an epoch has 3 iterations
+    for name in ("model.pt", "best.pt"):
+        assert same(weights(tmp_path / "whole/models" / name), weights(tmp_path / "cut/models" / name))
+
+
+class PowerCut(BaseException):
+    """Nothing catches it on its way."""
+
+
+def interrupt(engine):
+    raise PowerCut
+
+
+def test_best_weights_are_those_of_the_best_validation(phantoms, tmp_path):
+    training = workflow(LA, "train.json", phantoms, tmp_path, ckpt_dir=str(tmp_path), epochs=3, learning_rate=0.1)
+    evaluator, network = (training.parser.get_parsed_content(name) for name in ("validate::evaluator", "network"))
+    seen = []
+
+    @evaluator.on(Events.COMPLETED)
+    def keep(engine):
+        copy = {name: value.clone() for name, value in network.state_dict().items()}
+        seen.append((engine.state.metrics["val_mean_dice"], copy))
+
+    training.run()
+    best = max(seen, key=lambda pair: pair[0])  # the first of equal ones
+    assert len(seen) == 3 and same(weights(tmp_path / "best.pt"), best[1])
+    assert same(weights(tmp_path / "model.pt"), seen[-1][1])
+
+
+def test_classes_are_several(data, tmp_path):
+    """K = 2: values 2 and 4 are one class, 1 is another, 3 is background."""
+    for case in split_decathlon(data)["train"] + split_decathlon(data)["validation"]:
+        mask = nib.load(case["label"])
+        values = np.asarray(mask.dataobj).astype(np.int16) * (1 + np.arange(mask.shape[0]) // 4 % 4)[:, None, None]
+        nib.save(nib.Nifti1Image(values.astype(np.uint8), mask.affine), case["label"])
+    settings = {"class_map": {"odd": 1, "even": [2, 4]}, "generalists": [GENERALIST], "num_clicks": 1}
+    training = workflow(LA, "train.json", data, tmp_path / "out", epochs=1, **settings)
+    item = next(item for item in training.parser.get_parsed_content("validate::dataset"))
+    assert set(item["label"].unique().tolist()) == {0, 1, 2}
+    (tmp_path / "again").mkdir()
+    run(LA, data, tmp_path / "again", train_epochs=1, **settings)
+    assert set(json.loads((tmp_path / "again/metrics.json").read_text())["classes"]) == {"odd", "even"}
+
+
+def test_published_stride_is_exact():
+    for size, steps in ((112, (18, 56, 112)), (80, (4, 40)), (128, (64,))):
+        for step in steps:
+            config = workflow(LA, "inference.json", ".", ".", roi_size=[size] * 3, stride=[step] * 3, datalist=[])
+            inferer = config.parser.get_parsed_content("inferer")
+            assert [int(size * (1 - overlap)) for overlap in inferer.overlap] == [step] * 3
+
+
+def test_a_volume_smaller_than_the_patch_is_padded(phantoms, tmp_path):
+    run(LA, phantoms, tmp_path, train_epochs=1, roi_size=[48, 48, 32], stride=[48, 48, 32])
+    assert (tmp_path / "metrics.json").exists()
+
+
+# bad input: one sentence, and nothing that was written before is lost
+
+
+def fails(data, output, message, **settings):
+    with pytest.raises((SystemExit, RuntimeError)) as error:
+        run(LA, data, output, train_epochs=1, **settings)
+    # a stage's errors end the pipeline, those of the pipeline's own settings end the program
+    sentence = str(error.value) if error.type is SystemExit else one_sentence(error.value)
+    assert message in sentence and "\n" not in sentence.strip(), sentence
+
+
+def test_lists_that_cannot_be(data, tmp_path):
+    fails(data, tmp_path, "expected 1 to 4 cases, as many as have masks, but got 0", labelled=0)
+    fails(
+        data, tmp_path, "case 'heart_099' is not among the 4 training cases; correct the name", labelled=["heart_099"]
+    )
+    split = {"train": ["heart_001", "heart_002"], "validation": ["heart_003"], "test": ["heart_002"]}
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    message = "case 'heart_002' is in 'train' and in 'test'; keep it in one list"
+    fails(data, tmp_path, message, split_file=str(tmp_path / "split.json"), labelled=1)
+
+
+def test_masks_that_cannot_be(data, tmp_path):
+    mask = data / "labelsTr/heart_004.nii.gz"
+    image = nib.load(mask)
+    nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), mask)
+    fails(data, tmp_path, f"{mask}: the mask of a labelled case is empty")
+    nib.save(nib.Nifti1Image(np.ones((32, 36, 9), np.uint8), image.affine), mask)
+    fails(data, tmp_path, str(mask))
+    mask.unlink()
+    fails(data, tmp_path, f"{mask} does not exist")
+
+
+def test_one_channel_too_many(data, tmp_path):
+    path = data / "imagesTr/heart_005.nii.gz"
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.stack([image.get_fdata(dtype=np.float32)] * 2, -1), image.affine), path)
+    fails(data, tmp_path, f"{path}: expected a 3-D volume")
+
+
+def test_generalists_that_cannot_be(data, tmp_path):
+    wrong = tmp_path / "wrong.pt"
+    torch.save(build_network("samus_tiny", img_size=64).state_dict(), wrong)
+    fails(data, tmp_path, str(wrong), generalists=[{**GENERALIST, "checkpoint": str(wrong)}])
+    fails(data, tmp_path, "networks for volumes", generalists=[{**GENERALIST, "name": "samus_tiny", "img_size": 64}])
+    fails(data, tmp_path, "['normalization'] are missing", generalists=[{"name": "sam_med3d_tiny", "checkpoint": None}])
+    missing = str(tmp_path / "none.pt")
+    fails(data, tmp_path, missing, generalists=[{**GENERALIST, "checkpoint": missing}])
+
+
+def test_an_unknown_choice_is_named(data, tmp_path):
+    fails(data, tmp_path, "mean_teacherr", method="mean_teacherr")
+    fails(data, tmp_path, "newest", select="newest")
