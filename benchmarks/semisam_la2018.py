@@ -29,14 +29,14 @@ BUNDLE = Path(__file__).parents[1] / "bundles" / "semisam_la2018"
 METHODS = ("supervised", "mean_teacher", "uncertainty_aware", "adversarial")
 # what is smaller than in the published protocol
 REDUCED = {
-    "roi_size": [64, 64, 32],
-    "stride": [32, 32, 16],
+    "roi_size": [48, 48, 32],
+    "stride": [24, 24, 16],
     "channels": 4,
     "labelled_per_batch": 2,
     "unlabelled_per_batch": 2,
     "batches_per_epoch": 50,
     "train_epochs": 6,
-    "learning_rate": 0.03,
+    "learning_rate": 0.05,
     "num_clicks": 3,
     "val_interval": 100,
     "device": "cpu",
@@ -58,9 +58,25 @@ def resample(dataset_dir: str, output: Path, spacing: float) -> Path:
     return output
 
 
-def run(dataset_dir: Path, output_dir: Path, **settings: Any) -> dict[str, Any]:
-    """Train, predict and score; returns the scores of the volume protocol."""
+def prepared(
+    dataset_dir: str, root: Path, spacing: float, settings: dict[str, Any], num_test: int = 8
+) -> tuple[Path, dict[str, Any]]:
+    """The resampled data, and what all runs have in common."""
+    data = resample(dataset_dir, root / f"data_{spacing}mm", spacing)
+    split_file = root / f"split_{num_test}.json"
+    if not split_file.exists():
+        split = split_decathlon(dataset_dir, num_folds=20, num_test=num_test)
+        write_json({part: [item["case"] for item in items] for part, items in split.items()}, split_file)
+    return data, {**REDUCED, "spacing": spacing, "split_file": str(split_file), **settings}
+
+
+def run(
+    dataset_dir: Path, output_dir: Path, oracle: Any = None, configs: Path | None = None, **settings: Any
+) -> dict[str, Any]:
+    """Train, predict and score; returns the scores of the volume protocol. For an oracle see semisam_oracle.py."""
     if not (output_dir / "metrics.json").exists():
+        if oracle is not None:
+            settings |= {"pipeline::config_dir": str(configs), "pipeline::settings::generalist": lambda: oracle}
         workflow = ConfigWorkflow(
             config_file=str(BUNDLE / "configs" / "pipeline.json"),
             meta_file=str(BUNDLE / "configs" / "metadata.json"),
@@ -82,7 +98,7 @@ def main(
     output_dir: str,
     generalist: str | None = None,
     csv: str | None = None,
-    spacing: float = 1.5,
+    spacing: float = 2.0,
     labelled: Sequence[int] = (2, 4),
     seeds: int = 3,
     methods: Sequence[str] = METHODS,
@@ -105,14 +121,8 @@ def main(
         upper_bound: also train on all masks of the training cases.
         settings: of pipeline.json, in place of the reduced ones.
     """
-    root = Path(output_dir)
-    data = resample(dataset_dir, root / f"data_{spacing}mm", spacing)
-    split_file = root / f"split_{num_test}.json"
-    if not split_file.exists():
-        split = split_decathlon(dataset_dir, num_folds=20, num_test=num_test)
-        write_json({part: [item["case"] for item in items] for part, items in split.items()}, split_file)
+    data, common = prepared(dataset_dir, Path(output_dir), spacing, settings, num_test)
     own = {"name": "sam_med3d_tiny", "img_size": 48, "checkpoint": generalist, "normalization": "none"}
-    common = {**REDUCED, "spacing": spacing, "split_file": str(split_file), **settings}
     runs = [
         {"method": method, "labelled": count, "generalists": used}
         for count in labelled
@@ -125,7 +135,7 @@ def main(
     for seed in range(seeds):
         for chosen in runs:
             title = f"{chosen['labelled'] or 'all'} {chosen['method']}{'+generalist' if chosen['generalists'] else ''}"
-            folder = root / title.replace(" ", "_") / f"seed{seed}"
+            folder = Path(output_dir) / title.replace(" ", "_") / f"seed{seed}"
             scores = run(data, folder, **{**common, **chosen, "seed": seed})
             found.setdefault(title, []).append(scores)
             print(json.dumps({"run": title, "seed": seed, "Dice": scores["dice"]["mean"]}), flush=True)

@@ -40,6 +40,15 @@ def test_missing_files_are_named(dataset):
         decathlon_cases(dataset, "test")
 
 
+def test_masks_that_nobody_opens_may_be_missing(dataset):
+    expected = decathlon_cases(dataset)
+    (dataset / "labelsTr/la_009.nii.gz").unlink()
+    assert decathlon_cases(dataset, check_masks=False) == expected
+    (dataset / "imagesTr/la_009.nii.gz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 files that .* are missing \(.*imagesTr/la_009.nii.gz\); extract"):
+        decathlon_cases(dataset, check_masks=False)
+
+
 def test_a_case_twice(dataset):
     edit(dataset, training=[{"image": "./imagesTr/la_003.nii.gz"}] * 2)
     with pytest.raises(ValueError, match=r"more than once \(la_003\)"):

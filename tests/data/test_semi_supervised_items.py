@@ -76,3 +76,18 @@ def test_masks_that_are_empty_or_of_another_shape_are_named(cases, tmp_path):
     write_case(tmp_path, "b", shape=(4, 5, 7))
     with pytest.raises(ValueError, match="b_mask.nii.gz: expected the shape"):
         semi_supervised_items(cases, ["b"])
+
+
+def test_a_mask_without_any_value_of_a_class_is_empty(cases, tmp_path):
+    write_case(tmp_path, "a", foreground=3)
+    assert semi_supervised_items(cases, ["a"], class_map={"tumour": [1, 3]})[0]["case"] == "a"
+    with pytest.raises(ValueError, match=r"a_mask.nii.gz: .* is empty of \{'tumour': \[1, 2\]\}; draw it"):
+        semi_supervised_items(cases, ["a"], class_map={"tumour": [1, 2]})
+
+
+def test_none_means_all_that_have_masks(cases):
+    without = [{"case": "e", "image": "e.nii.gz"}]
+    items = semi_supervised_items(cases + without, None)
+    assert [item["case"] for item in items if "label" in item] == ["a", "b", "c", "d"] and items[4:] == without
+    with pytest.raises(ValueError, match="expected 1 to 0 cases, as many as have masks, but got 1"):
+        semi_supervised_items(without, None)

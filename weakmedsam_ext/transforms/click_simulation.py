@@ -84,8 +84,11 @@ def _inner_half(error: Tensor) -> Tensor:
         if not count:
             continue
         largest = int(np.bincount(regions.ravel())[1:].argmax()) + 1
-        box = ndimage.find_objects(regions)[largest - 1]
-        region = torch.from_numpy(np.pad(regions[box] == largest, 1)).to(error.device)
+        found = regions == largest
+        (box,) = ndimage.find_objects(
+            found.astype(np.uint8)
+        )  # of one region: thousands of others cost more than all else
+        region = torch.from_numpy(np.pad(found[box], 1)).to(error.device)
         distance = distance_transform_edt(region[None].float())[0]
         # whole numbers compare alike on every device
         squared = distance.double().square().round()[(slice(1, -1),) * mask.ndim]

@@ -1,0 +1,146 @@
+"""ORACLE, not a method: how good a generalist, or its prompts, would have to be for SemiSAM to gain from it.
+
+python benchmarks/semisam_oracle.py --dataset_dir LA2018 --output_dir runs/semisam [--generalist model.pt] [--csv FILE]
+
+Here, and nowhere else, the masks of unlabelled cases are read in training: as pseudo-masks of a perfect generalist,
+moved by some voxels to make it worse, or as the prediction that a real generalist is prompted with. Everything else is
+the reduced protocol of semisam_la2018.py, whose output_dir may be shared.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import fire
+import numpy as np
+import torch
+from common import report
+from monai.engines import default_prepare_batch
+from semisam_la2018 import BUNDLE, prepared, run
+from torch import Tensor, nn
+
+from weakmedsam_ext.engines import PseudoMask, build_generalist
+
+
+class Oracle(nn.Module):
+    """In place of a `PromptedGeneralist`: knows the masks of unlabelled patches, which the loader brings as "truth".
+
+    Args:
+        shift: voxels by which masks are moved along a random axis, forth or back.
+        networks: a real generalist to be prompted with the true mask, see `build_generalist`; none to say it outright.
+    """
+
+    def __init__(self, shift: int = 0, networks: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__()
+        self.shift = shift
+        self.networks = list(networks)
+        self.inner = build_generalist(self.networks, num_clicks=3)
+        self.dice: list[float] = []
+
+    def __repr__(self) -> str:
+        return f"Oracle({self.shift}, {self.networks})"  # the pipeline's record of its settings
+
+    def prepare_batch(self, batch: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Keep the truth of the unlabelled items, then do what MONAI does."""
+        self.truth = batch["truth"].as_tensor()[len(batch["label"]) :] > 0
+        return default_prepare_batch(batch, *args, **kwargs)
+
+    def forward(self, image: Tensor, logits: Tensor) -> PseudoMask:
+        """Answer as a `PromptedGeneralist` does."""
+        moved = self.truth
+        if self.shift:
+            axis, sign = int(torch.randint(2, 5, ())), int(torch.randint(2, ())) * 2 - 1
+            moved = moved.roll(sign * self.shift, axis)
+        if self.inner is None:
+            answer = PseudoMask(moved.float(), torch.ones(len(image), 1, 1, 1, 1))
+        else:
+            sure = torch.where(moved, 10.0, -10.0)
+            answer = self.inner(image, torch.cat([-sure, sure], dim=1))
+        said = (answer.probability > 0.5) & (answer.weight > 0)
+        both, total = (said & self.truth).sum(), said.sum() + self.truth.sum()
+        if self.truth.any():
+            self.dice.append(float(2 * both / total))
+        return answer
+
+
+def with_truth(folder: Path) -> Path:
+    """Configs of the bundle whose training set also brings the masks of unlabelled cases, as "truth"."""
+    shutil.copytree(BUNDLE / "configs", folder, dirs_exist_ok=True)
+    train = json.loads((folder / "train.json").read_text())
+    for transform in [*train["preprocessing"]["transforms"], *train["train"]["random_transforms"]]:
+        if "label" in transform["keys"]:
+            keys = [transform["keys"]] if isinstance(transform["keys"], str) else transform["keys"]
+            transform["keys"] = [*keys, "truth"]
+            if isinstance(transform.get("mode"), list):
+                transform["mode"].append("nearest")
+    train["train_data"] = "$[{**item, 'truth': item['image'].replace('imagesTr', 'labelsTr')} for item in @items]"
+    train["train"]["trainer"]["prepare_batch"] = "$@generalist.prepare_batch"
+    (folder / "train.json").write_text(json.dumps(train))
+    return folder
+
+
+def main(
+    dataset_dir: str,
+    output_dir: str,
+    generalist: str | None = None,
+    csv: str | None = None,
+    spacing: float = 2.0,
+    labelled: int = 2,
+    shifts: Sequence[int] = (0, 2, 4),
+    weights: Sequence[float] = (0.05, 1.0),
+    seeds: int = 2,
+    method: str = "supervised",
+    **settings: Any,
+) -> None:
+    """Compare oracles.
+
+    Args:
+        dataset_dir: see semisam_la2018.py.
+        output_dir: see semisam_la2018.py.
+        generalist: checkpoint to be prompted with true masks; left out without.
+        csv: file for the table.
+        spacing: side of a voxel in mm.
+        labelled: number of labelled cases.
+        shifts: voxels by which the perfect generalist's masks are moved.
+        weights: of the generalist's loss; published is 0.05.
+        seeds: number of seeds.
+        method: see `weakmedsam_ext.engines.METHODS`.
+        settings: of pipeline.json, in place of the reduced ones.
+    """
+    root = Path(output_dir)
+    data, common = prepared(dataset_dir, root, spacing, settings)
+    configs = with_truth(root / "oracle_configs")
+    own = {"name": "sam_med3d_tiny", "img_size": 48, "checkpoint": generalist, "normalization": "none"}
+    oracles = [(f"true mask moved by {shift}", shift, []) for shift in shifts]
+    oracles += [("generalist prompted with true mask", 0, [own])] if generalist else []
+    rows = []
+    for weight in weights:
+        for title, shift, networks in oracles:
+            said, dice = [], []
+            for seed in range(seeds):
+                oracle = Oracle(shift, networks)
+                chosen = {"method": method, "labelled": labelled, "generalist_weight": weight, "seed": seed}
+                folder = root / f"oracle_{title.replace(' ', '_')}_{weight}" / f"seed{seed}"
+                scores = run(data, folder, oracle=oracle, configs=configs, **{**common, **chosen})
+                dice.append(scores["dice"]["mean"])
+                said += oracle.dice or [float("nan")]
+                print(json.dumps({"oracle": title, "weight": weight, "seed": seed, "Dice": dice[-1]}), flush=True)
+            rows.append(
+                {
+                    "ORACLE": title,
+                    "weight": weight,
+                    "seeds": seeds,
+                    "Dice of pseudo-masks": float(np.mean(said)),
+                    "Dice": float(np.mean(dice)),
+                    "Dice std": float(np.std(dice)),
+                }
+            )
+    report(rows, csv)
+
+
+if __name__ == "__main__":
+    fire.Fire(main)
