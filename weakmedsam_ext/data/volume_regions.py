@@ -16,7 +16,7 @@ from .watershed_hierarchy import watershed_hierarchy
 
 __all__ = ["VolumeRegionDataset", "build_volume_regions"]
 
-DEPTHS = (0.005, 0.01, 0.02)
+DEPTHS = (0.01, 0.02, 0.03)
 FORMAT = 2  # part of every key: raise it when the same settings give other regions
 
 
