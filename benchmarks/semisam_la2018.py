@@ -146,9 +146,10 @@ def _row(title: str, scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
     labelled, method = title.split(" ")
     row: dict[str, Any] = {"labelled": labelled, "method": method, "seeds": len(scores)}
     for name, metric in (("Dice", "dice"), ("ASSD mm", "assd_mm")):
+        # a case of which nothing is found has no distance
         means = [float("nan") if one[metric]["mean"] is None else one[metric]["mean"] for one in scores]
-        row |= {name: float(np.mean(means)), f"{name} std": float(np.std(means))}
-    return row
+        row |= {name: float(np.nanmean(means)), f"{name} std": float(np.nanstd(means))}
+    return row | {"cases missed": sum(one["dice"]["n_missed"] for one in scores)}
 
 
 if __name__ == "__main__":
