@@ -19,7 +19,7 @@ def study(tmp_path):
         write_nifti(array, np.diag([2.0, 2, 2, 1]), tmp_path / f"a_{kind}.nii.gz")
     cases = [{"case": "a", **{kind: str(tmp_path / f"a_{kind}.nii.gz") for kind in ("image", "label")}}]
     volumes = build_volume_store(cases, tmp_path / "store", progress=False)
-    return cases, volumes, build_volume_regions(volumes, tmp_path / "store", (0.1, 0.2), 27, progress=False)
+    return cases, volumes, build_volume_regions(volumes, tmp_path / "store", (0.02, 0.05), progress=False)
 
 
 def test_patches_by_hand(study):
@@ -44,7 +44,8 @@ def test_superpixels_find_the_blocks(study):
     items = list(VolumeClickItems(volumes, cases, {"one": 1, "two": 2}, 16, regions, min_size=1))
     run = evaluate_superpixels(items, best_superpixel_levels(items, (1,), progress=False), progress=False)
     assert [row["class"] for row in run.rows] == ["one", "two"]
-    assert all(row["iou_1"] > 0.9 for row in run.rows)
+    # watersheds cut the edges of blocks of a few voxels: 224 of 288 and 432 of 512 are left
+    assert [row["iou_1"] for row in run.rows] == pytest.approx([224 / 288, 432 / 512], abs=1e-6)
 
 
 def test_small_structures_are_left_out_and_masks_are_needed(study):
