@@ -17,16 +17,16 @@ from typing import Any
 import fire
 import numpy as np
 from common import report
-from monai.bundle import ConfigWorkflow
 from tqdm import tqdm
 
+from weakmedsam_ext.bundle import training_workflow
 from weakmedsam_ext.data import decathlon_cases, load_mask, load_volume, split_decathlon, write_nifti
 from weakmedsam_ext.data.decathlon import image_path, label_path, write_dataset_json
 from weakmedsam_ext.data.io import read_json, write_json
 from weakmedsam_ext.data.volume_store import VolumePreprocessing
+from weakmedsam_ext.engines import METHODS
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / "semisam_la2018"
-METHODS = ("supervised", "mean_teacher", "uncertainty_aware", "adversarial")
 # what is smaller than in the published protocol
 REDUCED = {
     "roi_size": [48, 48, 32],
@@ -41,6 +41,8 @@ REDUCED = {
     "val_interval": 100,
     "device": "cpu",
 }
+# a network of promptable_pretrain_3d, but for its checkpoint
+OWN = {"name": "sam_med3d_tiny", "img_size": 48, "normalization": "none"}
 
 
 def resample(dataset_dir: str, output: Path, spacing: float) -> Path:
@@ -70,25 +72,11 @@ def prepared(
     return data, {**REDUCED, "spacing": spacing, "split_file": str(split_file), **settings}
 
 
-def run(
-    dataset_dir: Path, output_dir: Path, oracle: Any = None, configs: Path | None = None, **settings: Any
-) -> dict[str, Any]:
-    """Train, predict and score; returns the scores of the volume protocol. For an oracle see semisam_oracle.py."""
+def run(dataset_dir: Path, output_dir: Path, **settings: Any) -> dict[str, Any]:
+    """Train, predict and score; returns the scores of the volume protocol."""
     if not (output_dir / "metrics.json").exists():
-        if oracle is not None:
-            settings |= {"pipeline::config_dir": str(configs), "pipeline::settings::generalist": lambda: oracle}
-        workflow = ConfigWorkflow(
-            config_file=str(BUNDLE / "configs" / "pipeline.json"),
-            meta_file=str(BUNDLE / "configs" / "metadata.json"),
-            logging_file=False,
-            workflow_type="train",
-            bundle_root=str(BUNDLE),
-            dataset_dir=str(dataset_dir),
-            output_dir=str(output_dir),
-            **settings,
-        )
-        workflow.initialize()
-        workflow.run()
+        where = {"bundle_root": str(BUNDLE), "dataset_dir": str(dataset_dir), "output_dir": str(output_dir)}
+        training_workflow(BUNDLE / "configs", "pipeline.json", **{**where, **settings}).run()
     (scores,) = read_json(output_dir / "metrics.json", "delete it")["summary"]["volume"].values()
     return scores
 
@@ -101,7 +89,7 @@ def main(
     spacing: float = 2.0,
     labelled: Sequence[int] = (2, 4),
     seeds: int = 3,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = tuple(METHODS),
     num_test: int = 8,
     upper_bound: bool = True,
     **settings: Any,
@@ -122,12 +110,11 @@ def main(
         settings: of pipeline.json, in place of the reduced ones.
     """
     data, common = prepared(dataset_dir, Path(output_dir), spacing, settings, num_test)
-    own = {"name": "sam_med3d_tiny", "img_size": 48, "checkpoint": generalist, "normalization": "none"}
     runs = [
         {"method": method, "labelled": count, "generalists": used}
         for count in labelled
         for method in methods
-        for used in ([], [own])[: 2 if generalist else 1]
+        for used in ([], [{**OWN, "checkpoint": generalist}])[: 2 if generalist else 1]
     ]
     if upper_bound:
         runs.append({"method": "supervised", "labelled": None, "generalists": []})

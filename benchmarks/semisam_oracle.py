@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from common import report
 from monai.engines import default_prepare_batch
-from semisam_la2018 import BUNDLE, prepared, run
+from semisam_la2018 import BUNDLE, OWN, prepared, run
 from torch import Tensor, nn
 
 from weakmedsam_ext.engines import PseudoMask, build_generalist
@@ -114,9 +114,8 @@ def main(
     root = Path(output_dir)
     data, common = prepared(dataset_dir, root, spacing, settings)
     configs = with_truth(root / "oracle_configs")
-    own = {"name": "sam_med3d_tiny", "img_size": 48, "checkpoint": generalist, "normalization": "none"}
     oracles = [(f"true mask moved by {shift}", shift, []) for shift in shifts]
-    oracles += [("generalist prompted with true mask", 0, [own])] if generalist else []
+    oracles += [("generalist prompted with true mask", 0, [{**OWN, "checkpoint": generalist}])] if generalist else []
     rows = []
     for weight in weights:
         for title, shift, networks in oracles:
@@ -125,7 +124,9 @@ def main(
                 oracle = Oracle(shift, networks)
                 chosen = {"method": method, "labelled": labelled, "generalist_weight": weight, "seed": seed}
                 folder = root / f"oracle_{title.replace(' ', '_')}_{weight}" / f"seed{seed}"
-                scores = run(data, folder, oracle=oracle, configs=configs, **{**common, **chosen})
+                # a function: the pipeline calls what can be called for its value, and an oracle can be
+                told = {"pipeline::config_dir": str(configs), "pipeline::settings::generalist": lambda o=oracle: o}
+                scores = run(data, folder, **{**common, **chosen, **told})
                 dice.append(scores["dice"]["mean"])
                 said += oracle.dice or [float("nan")]
                 print(json.dumps({"oracle": title, "weight": weight, "seed": seed, "Dice": dice[-1]}), flush=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monai.bundle import ConfigWorkflow
+from weakmedsam_ext.bundle import training_workflow
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "weakmedsam_msd_heart"
 CONFIGS = [str(BUNDLE / "configs" / name) for name in ("pipeline.json", "demo.json")]
@@ -25,15 +25,5 @@ SMALL = {
 
 
 def run(dataset_dir, output_dir, **settings):
-    workflow = ConfigWorkflow(
-        config_file=CONFIGS,
-        meta_file=str(BUNDLE / "configs" / "metadata.json"),
-        logging_file=False,
-        workflow_type="train",
-        bundle_root=str(BUNDLE),
-        dataset_dir=str(dataset_dir),
-        output_dir=str(output_dir),
-        **{**SMALL, **settings},
-    )
-    workflow.initialize()
-    workflow.run()
+    where = {"bundle_root": str(BUNDLE), "dataset_dir": str(dataset_dir), "output_dir": str(output_dir)}
+    training_workflow(BUNDLE / "configs", "pipeline.json", "demo.json", **{**where, **SMALL, **settings}).run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monai.bundle import ConfigWorkflow
+from weakmedsam_ext.bundle import training_workflow
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 SMALL = {
@@ -23,16 +23,7 @@ COMMON = {
 
 
 def run(name, dataset_dir, output_dir, **settings):
-    configs = BUNDLES / name / "configs"
-    workflow = ConfigWorkflow(
-        config_file=str(configs / "pipeline.json"),
-        meta_file=str(configs / "metadata.json"),
-        logging_file=False,
-        workflow_type="train",
-        bundle_root=str(BUNDLES / name),
-        dataset_dir=str(dataset_dir),
-        output_dir=str(output_dir),
-        **{**COMMON, "num_clicks": 2, "num_rounds": 2, **SMALL[name], **settings},
-    )
-    workflow.initialize()
-    workflow.run()
+    root = BUNDLES / name
+    where = {"bundle_root": str(root), "dataset_dir": str(dataset_dir), "output_dir": str(output_dir)}
+    small = {**COMMON, "num_clicks": 2, "num_rounds": 2, **SMALL[name]}
+    training_workflow(root / "configs", "pipeline.json", **{**where, **small, **settings}).run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monai.bundle import ConfigWorkflow
+from weakmedsam_ext.bundle import training_workflow
 
 ROOT = Path(__file__).parents[2] / "bundles"
 BUNDLES = ("semisam_la2018", "semisam_brats2019")
@@ -31,18 +31,8 @@ GENERALIST = {"name": "sam_med3d_tiny", "img_size": 32, "checkpoint": None, "nor
 def workflow(bundle, config, dataset_dir, output_dir, **settings):
     """A config of a bundle, ready to run."""
     root = ROOT / bundle
-    made = ConfigWorkflow(
-        config_file=str(root / "configs" / config),
-        meta_file=str(root / "configs" / "metadata.json"),
-        logging_file=False,
-        workflow_type="train",
-        bundle_root=str(root),
-        dataset_dir=str(dataset_dir),
-        output_dir=str(output_dir),
-        **{**SMALL, **settings},
-    )
-    made.initialize()
-    return made
+    where = {"bundle_root": str(root), "dataset_dir": str(dataset_dir), "output_dir": str(output_dir)}
+    return training_workflow(root / "configs", config, **{**where, **SMALL, **settings})
 
 
 def run(bundle, dataset_dir, output_dir, **settings):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
-from semisam_runs import BUNDLES, GENERALIST, run, workflow
+from semisam_runs import BUNDLES, GENERALIST, SMALL, run, workflow
 
 from weakmedsam_ext.bundle import one_sentence
 from weakmedsam_ext.data import split_decathlon, write_phantoms
@@ -18,7 +19,6 @@ from weakmedsam_ext.engines import METHODS
 from weakmedsam_ext.networks import build_network
 
 LA = "semisam_la2018"
-LABELLED = ("heart_004", "heart_006")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def data(phantoms, tmp_path):
 
 def unlabelled_masks(data):
     cases = split_decathlon(data, num_folds=3, num_test=2)["train"]
-    return [case["label"] for case in cases if case["case"] not in LABELLED]
+    return [Path(case["label"]) for case in cases if case["case"] not in SMALL["labelled"]]
 
 
 def weights(path):
@@ -71,13 +71,12 @@ def test_masks_of_unlabelled_cases_are_never_opened(method, data, tmp_path):
     """Poison: replaced by garbage, then deleted, and nothing changes."""
     settings = {"method": method, "generalists": [GENERALIST], "num_clicks": 1}
     losses = []
-    for name, harm in (("clean", None), ("garbage", b"no mask"), ("deleted", "")):
-        for path in unlabelled_masks(data) if harm is not None else ():
-            with open(path, "wb") as file:
-                file.write(harm or b"")
-        if harm == "":
-            for path in unlabelled_masks(data):
-                shutil.move(path, tmp_path)
+    masks = unlabelled_masks(data)
+    assert masks
+    harms = {"clean": lambda path: None, "garbage": lambda path: path.write_bytes(b"no mask"), "deleted": Path.unlink}
+    for name, harm in harms.items():
+        for path in masks:
+            harm(path)
         training = workflow(
             LA, "train.json", data, tmp_path / name, ckpt_dir=str(tmp_path / name), epochs=1, **settings
         )

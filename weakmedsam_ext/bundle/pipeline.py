@@ -16,7 +16,7 @@ from monai.bundle import ConfigWorkflow
 from ..data import read_json, write_json
 from .errors import one_sentence
 
-__all__ = ["Pipeline"]
+__all__ = ["Pipeline", "training_workflow"]
 
 logger = logging.getLogger(__name__)
 
@@ -124,13 +124,28 @@ class Pipeline:
         return self.output_dir / "stages" / f"{stage['name']}.json"
 
     def _run_stage(self, stage: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
-        workflow = ConfigWorkflow(
-            config_file=str(self.config_dir / stage["config"]),
-            meta_file=str(self.config_dir / "metadata.json"),
-            logging_file=False,
-            workflow_type="train",
-            **overrides,
-        )
-        workflow.initialize()
+        workflow = training_workflow(self.config_dir, stage["config"], **overrides)
         workflow.run()
         workflow.finalize()
+
+
+def training_workflow(config_dir: str | Path, *configs: str, **overrides: Any) -> ConfigWorkflow:
+    """Read a config of a bundle, and overlays on it, and initialise what it describes.
+
+    Args:
+        config_dir: folder of the configs and of metadata.json.
+        configs: files in it, a config first.
+        overrides: values of its keys.
+
+    Returns:
+        the workflow, ready to run.
+    """
+    workflow = ConfigWorkflow(
+        config_file=[str(Path(config_dir) / config) for config in configs],
+        meta_file=str(Path(config_dir) / "metadata.json"),
+        logging_file=False,
+        workflow_type="train",
+        **overrides,
+    )
+    workflow.initialize()
+    return workflow

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .decathlon import check_decathlon_output, image_path, label_path, link_once, write_dataset_json
-from .io import check_same_grid, read_grid, read_json, write_json
+from .decathlon import check_decathlon_output, claim_cases, image_path, label_path, link_once, write_dataset_json
+from .io import check_same_grid, read_grid
 
 __all__ = ["list_abdomenct1k", "prepare_abdomenct1k"]
 
@@ -80,11 +80,7 @@ def prepare_abdomenct1k(source: str | Path, output: str | Path, progress: bool =
     cases = {item["case"]: item for item in list_abdomenct1k(source)}
     output = Path(output).expanduser()
     check_decathlon_output(output, NAME)
-    claim = output / "cases.json"
-    if not claim.exists():
-        write_json(cases, claim)
-    elif read_json(claim, "give an empty output folder") != cases:
-        raise ValueError(f"output {output} was prepared from other files than source holds; give an empty folder.")
+    claim_cases(output, cases, "files than source holds")
     for name, item in tqdm(cases.items(), desc="prepare abdomenct1k", unit="case", disable=not progress):
         grid = read_grid(item["image"])
         if "label" in item:

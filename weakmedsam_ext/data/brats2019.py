@@ -8,8 +8,8 @@ from pathlib import Path
 from monai.utils import look_up_option
 from tqdm import tqdm
 
-from .decathlon import check_decathlon_output, image_path, label_path, link_once, write_dataset_json
-from .io import Volume, check_same_grid, load_mask, load_volume, read_grid, read_json, write_json, write_nifti
+from .decathlon import check_decathlon_output, claim_cases, image_path, label_path, link_once, write_dataset_json
+from .io import Volume, check_same_grid, load_mask, load_volume, read_grid, write_nifti
 
 __all__ = ["list_brats2019", "prepare_brats2019"]
 
@@ -82,13 +82,7 @@ def prepare_brats2019(source: str | Path, output: str | Path, modality: str = "f
     output = Path(output).expanduser()
     check_decathlon_output(output, NAME)
     kept = {name: {**item, "grade": item.get("grade")} for name, item in cases.items()}
-    claim = output / "cases.json"
-    if not claim.exists():
-        write_json(kept, claim)
-    elif read_json(claim, "give an empty output folder") != kept:
-        raise ValueError(
-            f"output {output} was prepared from other files than the {modality} images of source; give an empty folder."
-        )
+    claim_cases(output, kept, f"files than the {modality} images of source")
     for name, item in tqdm(cases.items(), desc="prepare brats2019", unit="case", disable=not progress):
         grid = read_grid(item["image"])
         if "label" in item:

@@ -14,6 +14,7 @@ from .io import read_json, write_json
 __all__ = [
     "case_name",
     "check_decathlon_output",
+    "claim_cases",
     "decathlon_cases",
     "image_path",
     "label_path",
@@ -46,6 +47,24 @@ def image_path(root: str | Path, case: str, section: str = "training") -> Path:
 def label_path(root: str | Path, case: str) -> Path:
     """File of a training mask."""
     return Path(root) / "labelsTr" / f"{case}.nii.gz"
+
+
+def claim_cases(output: Path, cases: Mapping[str, Any], others: str) -> None:
+    """Say in cases.json which cases an output is made from before the first is written: another run must not mix them.
+
+    Args:
+        output: the data set's folder.
+        cases: content of cases.json.
+        others: what the folder holds when it was made from something else, for the error, "cases than source holds".
+
+    Raises:
+        ValueError: when the folder was made from other cases.
+    """
+    claim = output / "cases.json"
+    if not claim.exists():
+        write_json(cases, claim)
+    elif read_json(claim, "give an empty output folder") != cases:
+        raise ValueError(f"output {output} was prepared from other {others}; give an empty folder.")
 
 
 def link_once(source: str | Path, target: Path) -> None:

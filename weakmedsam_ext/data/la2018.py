@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from .decathlon import check_decathlon_output, image_path, label_path, write_dataset_json
-from .io import Volume, load_mask, load_volume, read_json, write_json, write_nifti
+from .decathlon import check_decathlon_output, claim_cases, image_path, label_path, write_dataset_json
+from .io import Volume, load_mask, load_volume, write_nifti
 
 __all__ = ["prepare_la2018"]
 
@@ -64,7 +64,7 @@ def prepare_la2018(source: str | Path, output: str | Path, progress: bool = True
     check_decathlon_output(output, NAME)
     named = {f"la_{number:03d}": item for number, item in enumerate(sources, start=1)}
     cases = {name: {"case": item.case, "list": item.listed_in, "file": item.image.name} for name, item in named.items()}
-    _claim(output, cases)
+    claim_cases(output, cases, "cases than source holds")
     for name, item in tqdm(named.items(), desc="prepare la2018", unit="case", disable=not progress):
         if image_path(output, name).is_file() and label_path(output, name).is_file():
             continue
@@ -100,15 +100,6 @@ def _find_cases(source: Path) -> list[_Source]:
             raise FileNotFoundError(f"{label} does not exist; download the mask, or remove the folder of {case}.")
         sources.append(_Source(case, files[case], label, listing))
     return sources
-
-
-def _claim(output: Path, cases: dict[str, Any]) -> None:
-    """Say which case gets which number before the first is written: a later run with other cases must not mix them."""
-    claim = output / "cases.json"
-    if not claim.exists():
-        write_json(cases, claim)
-    elif read_json(claim, "give an empty output folder") != cases:
-        raise ValueError(f"output {output} was prepared from other cases than source holds; give an empty folder.")
 
 
 def _read_h5(path: Path) -> tuple[Volume, np.ndarray]:

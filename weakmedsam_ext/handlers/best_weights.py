@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import torch
 from ignite.engine import Engine, Events
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from ..data import atomic_path
+from .weights_file import save_weights
 
 __all__ = ["BestWeights"]
 
@@ -44,9 +42,7 @@ class BestWeights:
             return
         self.best = value
         if idist.get_rank() == 0:
-            bare = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
-            with atomic_path(self.path) as temporary, temporary.open("wb") as file:
-                torch.save(bare.state_dict(), file)
+            save_weights(self.network, self.path)
 
     def state_dict(self) -> dict[str, Any]:
         """What was best so far."""

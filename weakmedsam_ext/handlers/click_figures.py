@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..data import atomic_path
 from ..metrics import ClickStep, NetworkAnswer, click_steps
-from .pyplot import pyplot_to_files
+from .pyplot import outline, pyplot_to_files, save_figure
 
 __all__ = ["plot_clicks", "write_click_figures"]
 
@@ -45,7 +44,8 @@ def write_click_figures(
         ImportError: when matplotlib is missing.
         ValueError: when there is no item.
     """
-    pyplot, output_dir, every = pyplot_to_files(), Path(output_dir), list(items)
+    pyplot_to_files()  # without matplotlib there is nothing to ask for
+    output_dir, every = Path(output_dir), list(items)
     if not every:
         raise ValueError("items: expected at least one structure to draw, but got none; lower min_size.")
     answerer, generator, paths = NetworkAnswer(network), torch.Generator().manual_seed(seed), []
@@ -56,9 +56,7 @@ def write_click_figures(
         steps = list(click_steps(answerer, item, max(num_clicks), generator))
         figure = plot_clicks(item, {click: steps[click - 1] for click in num_clicks}, item["classes"][largest])
         paths.append(output_dir / f"{item['case']}_{number:03d}.png")
-        with atomic_path(paths[-1]) as temporary:
-            figure.savefig(temporary, format="png", dpi=100)
-        pyplot.close(figure)
+        save_figure(figure, paths[-1])
     return paths
 
 
@@ -91,9 +89,9 @@ def plot_clicks(item: Mapping[str, Any], steps: Mapping[int, ClickStep], title: 
         axis.imshow(image.T, cmap="gray", origin="lower", vmin=0, vmax=1)
         axis.set_axis_off()
         if name != "image":
-            _outline(axis, mask, REAL)
+            outline(axis, mask.T, REAL)
         if step is not None:
-            _outline(axis, _in_plane(step.answer[0], plane), ANSWER)
+            outline(axis, _in_plane(step.answer[0], plane).T, ANSWER)
             _mark(axis, step, plane)
             name += f", IoU {_iou(step.answer[0], wanted):.2f}"
         axis.set_title(name, fontsize=9)
@@ -103,11 +101,6 @@ def plot_clicks(item: Mapping[str, Any], steps: Mapping[int, ClickStep], title: 
 
 def _in_plane(array: torch.Tensor, plane: int | None) -> np.ndarray:
     return (array if plane is None else array[..., plane]).numpy()
-
-
-def _outline(axis: Any, mask: np.ndarray, colour: str) -> None:
-    if mask.any() and not mask.all():  # matplotlib warns where there is no line to draw
-        axis.contour(mask.T, [0.5], colors=colour, linewidths=1.2)
 
 
 def _mark(axis: Any, step: ClickStep, plane: int | None) -> None:

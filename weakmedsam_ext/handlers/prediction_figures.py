@@ -10,8 +10,8 @@ import numpy as np
 from monai.data.utils import affine_to_spacing
 from tqdm import tqdm
 
-from ..data import Volume, atomic_path, check_same_grid, class_numbers, load_case_mask, load_mask, load_volume
-from .pyplot import pyplot_to_files
+from ..data import Volume, check_same_grid, class_numbers, load_case_mask, load_mask, load_volume
+from .pyplot import outline, pyplot_to_files, save_figure
 
 __all__ = ["plot_prediction", "write_prediction_figures"]
 
@@ -42,16 +42,15 @@ def write_prediction_figures(
         FileNotFoundError: when a file is missing.
         ValueError: when a file is damaged, or grids differ.
     """
-    pyplot, paths = pyplot_to_files(), []
+    pyplot_to_files()  # without matplotlib there is nothing to read for
+    paths = []
     for item in tqdm(cases, desc="figures", unit="case", disable=not progress):
         image, real = load_volume(item["image"]), load_case_mask(item)
         predicted = load_mask(Path(prediction_dir) / f"{item['case']}.nii.gz")
         check_same_grid(image, predicted)
         figure = plot_prediction(image, class_numbers(real.array, class_map), predicted.array, item["case"])
         paths.append(Path(output_dir) / f"{item['case']}.png")
-        with atomic_path(paths[-1]) as temporary:
-            figure.savefig(temporary, format="png", dpi=100)
-        pyplot.close(figure)
+        save_figure(figure, paths[-1])
     return paths
 
 
@@ -83,13 +82,8 @@ def plot_prediction(image: Volume, real: np.ndarray, predicted: np.ndarray, titl
         axis.imshow(flat, cmap="gray", origin="lower", vmin=lower, vmax=upper, aspect=y / x)
         for numbers, colour in ((real_flat, REAL), (predicted_flat, PREDICTED)):
             for number in np.unique(numbers[numbers > 0]):
-                _outline(axis, numbers == number, colour)
+                outline(axis, numbers == number, colour)
         axis.set_axis_off()
         axis.set_title(f"plane {plane} across axis {across}", fontsize=9)
     figure.suptitle(f"{title} (white: real, orange: predicted)", fontsize=10)
     return figure
-
-
-def _outline(axis: Any, mask: np.ndarray, colour: str) -> None:
-    if not mask.all():  # matplotlib warns where there is no line to draw
-        axis.contour(mask, [0.5], colors=colour, linewidths=1.2)

@@ -11,10 +11,9 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
-from ..data import atomic_path
 from ..networks import CAMPseudoLabeler
 from ..networks.cam_pseudo_labeler import PseudoLabelSteps
-from .pyplot import pyplot_to_files
+from .pyplot import pyplot_to_files, save_figure
 
 __all__ = ["PseudoLabelFigures", "plot_pseudo_label"]
 
@@ -78,9 +77,7 @@ class PseudoLabelFigures:
         case, index = item["case"], int(item["slice"])
         reference = self.reference(case, index) if self.reference else None
         figure = plot_pseudo_label(image, steps, self.class_names, reference, f"{case}, slice {index}")
-        with atomic_path(self.output_dir / f"{case}_{index:03d}.png") as temporary:
-            figure.savefig(temporary, format="png", dpi=100)
-        pyplot_to_files().close(figure)
+        save_figure(figure, self.output_dir / f"{case}_{index:03d}.png")
 
 
 def plot_pseudo_label(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from monai.utils import optional_import
 
-__all__ = ["pyplot_to_files"]
+from ..data import atomic_path
+
+__all__ = ["outline", "pyplot_to_files", "save_figure"]
 
 
 def pyplot_to_files() -> Any:
@@ -20,3 +24,16 @@ def pyplot_to_files() -> Any:
         raise ImportError('figures need matplotlib; run `pip install "weakmedsam-ext[report]"`.')
     matplotlib.use("agg")
     return optional_import("matplotlib.pyplot")[0]
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure as PNG, complete or not at all, and close it."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+    pyplot_to_files().close(figure)
+
+
+def outline(axis: Any, mask: np.ndarray, colour: str) -> None:
+    """Draw the border of a mask (rows, columns)."""
+    if mask.any() and not mask.all():  # matplotlib warns where there is no line to draw
+        axis.contour(mask, [0.5], colors=colour, linewidths=1.2)

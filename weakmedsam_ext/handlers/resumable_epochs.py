@@ -12,9 +12,8 @@ from ignite.engine import Engine, Events
 from monai.transforms import Randomizable
 from monai.utils import set_determinism
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from ..data import atomic_path
+from .weights_file import save_tensors, save_weights
 
 __all__ = ["ResumableEpochs"]
 
@@ -94,7 +93,7 @@ class ResumableEpochs:
         states = {name: item.state_dict() for name, item in self.objects.items()}
         if _has_scaler(engine):
             states["grad_scaler"] = engine.scaler.state_dict()  # type: ignore[attr-defined]
-        _save({"epoch": engine.state.epoch, "settings": self.settings, **states}, self.path)
+        save_tensors({"epoch": engine.state.epoch, "settings": self.settings, **states}, self.path)
 
     def finish(self, engine: Engine) -> None:
         """Save the trained network; of several processes the first one does."""
@@ -102,8 +101,7 @@ class ResumableEpochs:
             return
         if self.final_path is not None:
             network = self.objects["network"] if self.final_network is None else self.final_network
-            bare = network.module if isinstance(network, DistributedDataParallel) else network
-            _save(bare.state_dict(), self.final_path)
+            save_weights(network, self.final_path)
         if not self.keep:
             self.path.unlink(missing_ok=True)
 
@@ -129,9 +127,3 @@ class ResumableEpochs:
 def _has_scaler(engine: Engine) -> bool:
     """Whether a MONAI trainer scales its loss for mixed precision; the scale is part of what it depends on."""
     return getattr(engine, "scaler", None) is not None
-
-
-def _save(content: Mapping[str, Any], path: str | Path) -> None:
-    # into an open file: given a path, torch hides a full disk behind an error of its own
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        torch.save(content, file)
