@@ -43,8 +43,8 @@ def test_regions_open_no_mask(data, tmp_path):
         nib.save(nib.Nifti1Image(np.zeros((1, 1)), np.eye(4)), item["label"])
     slices = SliceRegions(data, tmp_path, img_size=16, progress=False)
     assert len(slices) == 12 and slices[7]["case"] == "image_1" and slices[7]["slice"] == 1
-    assert slices[0]["image"].shape == (1, 16, 16) and slices[0]["label"].shape == (3, 16, 16)
-    volumes = VolumeRegions(data, tmp_path, 2.0, (0.1, 0.2), samples_per_volume=2, progress=False)
+    assert slices[0]["image"].shape == (1, 16, 16) and slices[0]["label"].shape == (9, 16, 16)
+    volumes = VolumeRegions(data, tmp_path, 2.0, (0.1, 0.2), (1,), samples_per_volume=2, progress=False)
     assert len(volumes) == 4 and volumes[3]["label"].shape == (2, 16, 16, 6)
     with pytest.raises(ValueError, match="samples_per_volume: expected at least 1, but got 0"):
         VolumeRegions(data, tmp_path, samples_per_volume=0)

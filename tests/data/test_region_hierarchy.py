@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from skimage.graph import rag_mean_color
 from skimage.measure import label
-from skimage.segmentation import slic
+from skimage.segmentation import felzenszwalb, slic
 
 from weakmedsam_ext.data import region_hierarchy
 from weakmedsam_ext.data.region_hierarchy import REGION_METHODS
@@ -37,7 +37,7 @@ def found(level, part):
 @pytest.mark.parametrize(("method", "least"), [("felzenszwalb", 0.75), ("slic", 0.99), ("intensity", 0.95)])
 def test_known_pieces_are_found(squares, method, least):
     regions = region_hierarchy(squares, method=method)
-    assert regions.shape == (3, 96, 96) and regions.dtype == np.uint16
+    assert regions.shape == (9 if method == "felzenszwalb" else 3, 96, 96) and regions.dtype == np.uint16
     square, bright = np.zeros((2, 96, 96), bool)
     square[20:50, 10:40], bright[:, 48:] = True, True
     for part in (square, bright):
@@ -54,7 +54,7 @@ def test_the_slic_pieces_are_exact_at_the_middle_level(squares):
 @pytest.mark.parametrize("method", REGION_METHODS)
 def test_numbers_are_dense_and_repeatable(texture, method):
     regions = region_hierarchy(texture, method=method)
-    assert len(regions) == (9 if method == "mixed" else 3)
+    assert len(regions) == {"felzenszwalb": 9, "slic": 3, "intensity": 3, "mixed": 15}[method]
     for level in regions:
         assert np.array_equal(np.unique(level), np.arange(level.max() + 1))
     assert np.array_equal(regions, region_hierarchy(texture.copy(), method=method))
@@ -69,7 +69,17 @@ def test_every_region_is_one_piece(texture, method, connectivity):
 @pytest.mark.parametrize("method", REGION_METHODS[:3])
 def test_coarser_levels_have_fewer_regions(texture, method):
     counts = [level.max() + 1 for level in region_hierarchy(texture, method=method)]
-    assert counts == sorted(counts, reverse=True) and counts[0] > counts[2]
+    for smoothing in range(0, len(counts), 3):  # levels of one smoothing come after each other
+        one = counts[smoothing : smoothing + 3]
+        assert one == sorted(one, reverse=True) and one[0] > one[2]
+
+
+def test_every_smoothing_is_segmented_on_its_own(texture):
+    both = region_hierarchy(texture, (30, 100), smoothings=(0.5, 2.0))
+    apart = [region_hierarchy(texture, (30, 100), smoothings=(one,)) for one in (0.5, 2.0)]
+    assert np.array_equal(both, np.concatenate(apart)) and not np.array_equal(*apart)
+    expected = felzenszwalb(texture, 100, sigma=2.0, min_size=round(0.002 * texture.size * 100 / 30))
+    assert np.array_equal(both[3], expected)
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (20, 24, 28)])
@@ -122,7 +132,9 @@ def test_specks_go_to_what_surrounds_them(squares):
     [
         ({"method": "watershed"}, "watershed"),
         ({"scales": ()}, r"scales: expected positive numbers, but got \(\)"),
-        ({"scales": (-1.0, 3)}, r"scales: expected positive numbers, but got \(-1.0, 3.0\)"),
+        ({"scales": (-1.0, 3)}, r"scales: expected positive numbers, but got \(-1.0, 3\)"),
+        ({"smoothings": (0.5, 0)}, r"smoothings: expected positive numbers, but got \(0.5, 0\)"),
+        ({"smoothings": (1,), "method": "slic"}, r"smoothings: expected None for the method 'slic', but got \(1,\)"),
         ({"scales": (3.5,), "method": "intensity"}, r"scales: expected numbers of classes, at least 2, .*\(3.5,\)"),
         ({"scales": (30,), "method": "mixed"}, r"scales: expected None for the method 'mixed', but got \(30,\)"),
         ({"scales": (0.2, 0.1), "method": "slic"}, r"thresholds: expected ascending numbers, but got \(0.2, 0.1\)"),

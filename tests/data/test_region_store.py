@@ -34,11 +34,18 @@ def test_other_settings_have_other_keys(squares, tmp_path):
     write_nifti(squares[..., None], np.eye(4), tmp_path / "a.nii.gz")
     cases = [{"case": "a", "image": str(tmp_path / "a.nii.gz")}]
     slices = build_slice_store(cases, tmp_path / "slices", img_size=48, progress=False)
-    settings = [{}, {"scales": (50,)}, {"min_size": 0.01}, {"method": "slic"}, {"method": "mixed"}]
+    settings = [
+        {},
+        {"scales": (50,)},
+        {"smoothings": (1,)},
+        {"min_size": 0.01},
+        {"method": "slic"},
+        {"method": "mixed"},
+    ]
     stores = [build_region_store(slices, tmp_path / "regions", progress=False, **one) for one in settings]
-    assert len({store.keys["a"] for store in stores}) == 5
-    assert [len(store["a"][0]) for store in stores] == [3, 1, 3, 3, 9]
-    named = build_region_store(slices, tmp_path / "regions", (30, 75, 150), progress=False, method="felzenszwalb")
+    assert len({store.keys["a"] for store in stores}) == 6
+    assert [len(store["a"][0]) for store in stores] == [9, 3, 3, 9, 3, 15]
+    named = build_region_store(slices, tmp_path / "regions", (50, 75, 110), smoothings=(0.8, 1.2, 1.6), progress=False)
     assert named.keys == stores[0].keys
 
 

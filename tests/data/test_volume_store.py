@@ -71,15 +71,16 @@ def test_stores_are_built_once_and_keyed_by_settings(tmp_path):
         build_volume_store(cases, tmp_path / "store", spacing=3, progress=False).keys["a"],
         build_volume_store(cases, tmp_path / "store", percentiles=(1, 99), progress=False).keys["a"],
         build_volume_regions(store, tmp_path / "store", depths=(0.1,), progress=False).keys["a"],
+        build_volume_regions(store, tmp_path / "store", smoothings=(1,), progress=False).keys["a"],
     ]
-    assert len({*others, store.keys["a"], regions.keys["a"]}) == 5
+    assert len({*others, store.keys["a"], regions.keys["a"]}) == 6
 
 
 def test_the_block_is_a_region(tmp_path):
     case = write_case(tmp_path)
     store = build_volume_store([case], tmp_path / "store", progress=False)
-    regions = build_volume_regions(store, tmp_path / "store", (0.02, 0.05, 0.1), progress=False)["a"]
-    assert regions.shape == (3, *store["a"].shape) and regions.dtype == np.uint16
+    regions = build_volume_regions(store, tmp_path / "store", (0.02, 0.05, 0.1), False, (1.0, 1.5))["a"]
+    assert regions.shape == (6, *store["a"].shape) and regions.dtype == np.uint16
     block = store.preprocessing.mask(load_mask(case["label"])) == 1
     found = [level == level[11, 14, 11] for level in regions]
     # partial volume at the border belongs to either
@@ -101,7 +102,7 @@ def test_items_for_monai_transforms(tmp_path):
         ]
     ).set_random_state(0)
     patch = VolumeRegionDataset(store, regions, [{"case": "a"}], transform)[0]
-    assert patch["image"].shape == (1, 16, 16, 32) and patch["label"].shape == (3, 16, 16, 32)
+    assert patch["image"].shape == (1, 16, 16, 32) and patch["label"].shape == (6, 16, 16, 32)
     outside = (patch["label"] == -1).all(0)
     assert outside.sum() == 16 * 16 * 9 and (patch["image"][0][outside] == 0).all()
 

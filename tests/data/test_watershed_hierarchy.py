@@ -32,7 +32,15 @@ def test_noise_below_the_depth_makes_no_region():
     assert fine.max() > 20 and coarse.max() + 1 == 2
 
 
-@pytest.mark.parametrize("settings", [{"depths": ()}, {"depths": (0.2, 0.1)}, {"depths": (0,)}, {"smoothing": 0}])
+def test_every_smoothing_is_flooded_on_its_own():
+    noisy = slabs(3) + np.random.default_rng(0).normal(0, 0.05, (30, 12, 12))
+    both = watershed_hierarchy(noisy, (0.01, 0.03), (1.0, 2.0))
+    assert np.array_equal(
+        both, np.concatenate([watershed_hierarchy(noisy, (0.01, 0.03), (one,)) for one in (1.0, 2.0)])
+    )
+
+
+@pytest.mark.parametrize("settings", [{"depths": ()}, {"depths": (0.2, 0.1)}, {"depths": (0,)}, {"smoothings": (0,)}])
 def test_wrong_settings(settings):
-    with pytest.raises(ValueError, match="expected ascending positive depths and a positive smoothing"):
+    with pytest.raises(ValueError, match="expected ascending positive depths and positive smoothings"):
         watershed_hierarchy(slabs(2), **{"depths": (0.1,), **settings})

@@ -4,7 +4,7 @@ import torch
 from ignite.metrics import Average
 from monai.data import DataLoader
 
-from weakmedsam_ext.engines import ClickRound, PromptableEvaluator, click_iou
+from weakmedsam_ext.engines import ClickRound, Dialogues, PromptableEvaluator, click_iou
 from weakmedsam_ext.networks import build_network
 
 
@@ -13,11 +13,11 @@ def test_click_iou_by_hand():
     masks = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]]).view(1, 1, 2, 2, 2)
     targets = torch.tensor([[1, 1, 0, 0], [1, 0, 0, 0]]).view(1, 1, 2, 2, 2)
     round_ = ClickRound(masks * 2.0 - 1, torch.zeros(1, 1, 2), targets.float(), torch.ones(1, 1))
-    assert click_iou({"pred": [round_]}).item() == (1 + 0.5) / 2
+    assert click_iou({"pred": Dialogues([round_], None)}).item() == (1 + 0.5) / 2
     # a prompt without a place to click does not count
     twice = ClickRound(*(torch.cat([x, 0 * x], dim=1) for x in round_))
-    assert click_iou({"pred": [twice, round_]}, click=0).item() == 0.75
-    assert click_iou({"pred": [round_._replace(weight=torch.zeros(1, 1))]}).item() == 0
+    assert click_iou({"pred": Dialogues([twice, round_], None)}, click=0).item() == 0.75
+    assert click_iou({"pred": Dialogues([round_._replace(weight=torch.zeros(1, 1))], None)}).item() == 0
 
 
 def evaluator(seed):
@@ -39,4 +39,4 @@ def test_same_clicks_every_time_and_nothing_is_drawn_from_a_training():
     torch.manual_seed(8)
     one.run(2)
     assert one.state.metrics["val_iou"] == first and 0 <= first <= 1
-    assert [len(r) for r in one.state.output["pred"]] == [4, 4]  # a ClickRound has four fields
+    assert [len(r) for r in one.state.output["pred"].rounds] == [4, 4]  # a ClickRound has four fields

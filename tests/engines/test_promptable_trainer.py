@@ -52,7 +52,7 @@ def click_iou(network, num_clicks=32):
     """Mean over random clicks and scales of the IoU of the best of three masks, on the training images."""
     torch.manual_seed(1)
     image, regions = (torch.stack([item[key] for item in ITEMS]) for key in ("image", "label"))
-    (answer,) = ClickRounds(network.eval(), num_clicks, 1, single_share=0)(image, regions)
+    (answer,) = ClickRounds(network.eval(), num_clicks, 1, single_share=0)(image, regions).rounds
     fits = [mask_iou(answer.logits > 0, one.unsqueeze(2) > 0.5, 2).amax(2).mean() for one in answer.target.unbind(2)]
     return float(sum(fits) / len(fits))
 
@@ -99,10 +99,28 @@ def test_an_iteration_has_monais_events_and_output_and_the_mean_loss():
         IterationEvents.MODEL_COMPLETED,
     ]
     output = trainer.state.output
-    assert set(output) == {"image", "label", "pred", "loss"} and len(output["pred"]) == 4
-    assert output["label"].shape == (3, 2, 32, 32) and not isinstance(output["pred"][0].logits, MetaTensor)
-    expected = sum(n * PromptLoss()(*one) for n, one in zip((3, 1, 4, 4), output["pred"], strict=True)) / 12
+    assert set(output) == {"image", "label", "pred", "loss"} and len(output["pred"].rounds) == 4
+    assert output["label"].shape == (3, 2, 32, 32) and not isinstance(output["pred"].rounds[0].logits, MetaTensor)
+    expected = sum(n * PromptLoss()(*one) for n, one in zip((3, 1, 4, 4), output["pred"].rounds, strict=True)) / 12
     assert float(history[0]) == pytest.approx(float(expected.detach()), rel=1e-6)
+
+
+def test_the_loss_of_the_features_is_added():
+    losses = {}
+    for weight in (0.0, 1.0, 2.0):
+        network = tiny()
+        network.requires_grad_(False)  # so that all three see the same network
+        network.prompt_encoder.requires_grad_(True)
+        trainer, history = trainer_of(
+            network, ITEMS, feature_loss=lambda features, _: features.square().mean(), feature_weight=weight
+        )
+        torch.manual_seed(2)
+        trainer.run()
+        losses[weight] = float(history[0])
+    features = trainer.state.output["pred"].features
+    assert features.shape == (3, 16, 16, 16)
+    assert losses[1.0] - losses[0.0] == pytest.approx(float(features.square().mean()), rel=1e-4)
+    assert losses[2.0] - losses[1.0] == pytest.approx(losses[1.0] - losses[0.0], rel=1e-4)
 
 
 def test_images_without_regions_change_nothing():

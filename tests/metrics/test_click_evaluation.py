@@ -12,6 +12,7 @@ from weakmedsam_ext.metrics import (
     NetworkAnswer,
     SliceClickItems,
     SuperpixelAnswer,
+    best_first_mask,
     best_superpixel_levels,
     click_dialogue,
     evaluate_clicks,
@@ -118,6 +119,41 @@ def test_the_mask_of_the_highest_predicted_iou_answers_the_first_click():
     assert [labels.tolist() for _, labels, *_ in answerer.seen] == [[[[1]]], [[[1, 0]]]]
     column = answerer.seen[1][0][0, 0, 1, 1]
     assert column >= 4  # the second click is on what is too much
+
+
+class ThreeHalves(torch.nn.Module):
+    """Three masks of an image of 8 x 8: everything, the left half, nothing; surest of the first, one mask is empty."""
+
+    spatial_dims = 2
+    takes_background_clicks = True
+    takes_masks = False
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        masks = torch.stack([torch.ones(8, 8), torch.from_numpy(LEFT).float(), torch.zeros(8, 8)])
+        self.masks = 2 * masks - 1
+
+    def encode(self, image):
+        return image, image
+
+    def decode(self, embedding, points, point_labels, multimask=False):
+        masks = self.masks if multimask else self.masks[2:]
+        return masks.expand(1, points.shape[1], -1, -1, -1), torch.tensor([0.9, 0.5, 0.1])[: len(masks)].expand(
+            1, points.shape[1], -1
+        )
+
+
+def test_the_mask_that_is_best_on_training_items_answers_the_first_click():
+    network = ThreeHalves()
+    assert best_first_mask(network, [item(LEFT)], progress=False) == 1
+    assert best_first_mask(network, [item(np.ones((8, 8), bool))], progress=False) is None  # as good as mask 0
+    for choice, expected in ((None, [0.5]), (1, [1]), (2, [0])):
+        assert click_dialogue(NetworkAnswer(network, choice), item(LEFT), (1,))[1].tolist() == expected
+    # the second click is answered by the single mask
+    assert click_dialogue(NetworkAnswer(network, 0), item(LEFT), (2,))[2].tolist() == [0]
+    run = evaluate_clicks(NetworkAnswer(network, 1), [item(LEFT)], num_clicks=(1,), progress=False)
+    assert run.metrics["first_mask"] == 1
 
 
 def test_networks_without_background_clicks_get_none():

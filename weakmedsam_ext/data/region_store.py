@@ -20,7 +20,7 @@ from .slice_store import SliceStore
 
 __all__ = ["ReadRegionsd", "RegionStore", "build_region_store", "store_regions"]
 
-FORMAT = 2  # part of every key: raise it when the same settings give other regions
+FORMAT = 3  # part of every key: raise it when the same settings give other regions
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ def build_region_store(
     min_size: float = 0.002,
     progress: bool = True,
     method: str = "felzenszwalb",
+    smoothings: Sequence[float] | None = None,
 ) -> RegionStore:
     """Find the regions of all slices of a store, case by case; what is there already is not computed again.
 
@@ -54,6 +55,7 @@ def build_region_store(
         min_size: see `region_hierarchy`.
         progress: show a progress bar.
         method: see `region_hierarchy`.
+        smoothings: see `region_hierarchy`.
 
     Returns:
         the store.
@@ -61,11 +63,10 @@ def build_region_store(
     Raises:
         ValueError: when a setting is wrong, see `check_region_settings`.
     """
-    scales = check_region_settings(scales, min_size, method) or None
-    settings = [FORMAT, method, scales, min_size]
+    settings = [FORMAT, method, *check_region_settings(scales, min_size, method, smoothings), min_size]
 
     def regions_of(case: str) -> np.ndarray:
-        return np.stack([region_hierarchy(image, scales, min_size, method) for image in slices[case]])
+        return np.stack([region_hierarchy(image, scales, min_size, method, smoothings) for image in slices[case]])
 
     return store_regions(slices.keys, settings, regions_of, root, progress)
 

@@ -27,6 +27,7 @@ class SliceRegions(Dataset):
         img_size: pixels along each side of a slice.
         scales: see `region_hierarchy`.
         method: see `region_hierarchy`.
+        smoothings: see `region_hierarchy`.
         transform: applied to every item, for example random augmentation.
         progress: show a progress bar.
 
@@ -42,12 +43,15 @@ class SliceRegions(Dataset):
         img_size: int = 256,
         scales: Sequence[float] | None = None,
         method: str = "felzenszwalb",
+        smoothings: Sequence[float] | None = None,
         transform: Callable | Sequence[Callable] | None = None,
         progress: bool = True,
     ) -> None:
         cases = named_images(data)
         self.store = build_slice_store(cases, Path(root) / "slices", img_size, progress=progress)
-        self.regions = build_region_store(self.store, Path(root) / "regions", scales, method=method, progress=progress)
+        self.regions = build_region_store(
+            self.store, Path(root) / "regions", scales, progress=progress, method=method, smoothings=smoothings
+        )
         self.read_regions = ReadRegionsd(self.regions)
         slices = [
             {"case": case, "slice": index}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from .decathlon import named_images
-from .volume_regions import DEPTHS, VolumeRegionDataset, build_volume_regions
+from .volume_regions import DEPTHS, SMOOTHINGS, VolumeRegionDataset, build_volume_regions
 from .volume_store import build_volume_store
 
 __all__ = ["VolumeRegions"]
@@ -22,6 +22,7 @@ class VolumeRegions(VolumeRegionDataset):
         root: gets volumes/ and regions/; what is there already is not computed again.
         spacing: see `build_volume_store`.
         depths: see `build_volume_regions`.
+        smoothings: see `build_volume_regions`.
         samples_per_volume: how often a volume is in the data set, for random patches of it.
         transform: see `VolumeRegionDataset`.
         progress: show a progress bar.
@@ -37,6 +38,7 @@ class VolumeRegions(VolumeRegionDataset):
         root: str | Path,
         spacing: float = 2.0,
         depths: Sequence[float] = DEPTHS,
+        smoothings: Sequence[float] = SMOOTHINGS,
         samples_per_volume: int = 1,
         transform: Callable | Sequence[Callable] | None = None,
         progress: bool = True,
@@ -45,5 +47,5 @@ class VolumeRegions(VolumeRegionDataset):
             raise ValueError(f"samples_per_volume: expected at least 1, but got {samples_per_volume}.")
         cases = named_images(data)
         volumes = build_volume_store(cases, Path(root) / "volumes", spacing, progress=progress)
-        regions = build_volume_regions(volumes, Path(root) / "regions", depths, progress)
+        regions = build_volume_regions(volumes, Path(root) / "regions", depths, progress, smoothings)
         super().__init__(volumes, regions, volumes.cases * samples_per_volume, transform)

@@ -16,8 +16,8 @@ from .watershed_hierarchy import watershed_hierarchy
 
 __all__ = ["VolumeRegionDataset", "build_volume_regions"]
 
-DEPTHS = (0.01, 0.02, 0.03)
-FORMAT = 2  # part of every key: raise it when the same settings give other regions
+DEPTHS, SMOOTHINGS = (0.01, 0.02), (0.7, 1.0, 1.4)
+FORMAT = 3  # part of every key: raise it when the same settings give other regions
 
 
 def build_volume_regions(
@@ -25,15 +25,17 @@ def build_volume_regions(
     root: str | Path,
     depths: Sequence[float] = DEPTHS,
     progress: bool = True,
+    smoothings: Sequence[float] = SMOOTHINGS,
 ) -> RegionStore:
     """Find the regions of all volumes of a store, case by case; what is there already is not computed again.
 
     Args:
         volumes: the volumes.
         root: folder of the regions.
-        depths: of the basins of the gradient magnitude, one for each level, ascending; see `watershed_hierarchy`. The
-            defaults suit voxels of 2 mm.
+        depths: of the basins of the gradient magnitude, ascending; see `watershed_hierarchy`. The defaults suit
+            cardiac MRI with voxels of 2.5 mm.
         progress: show a progress bar.
+        smoothings: see `watershed_hierarchy`.
 
     Returns:
         the store; a case is uint16 (levels, D, H, W).
@@ -41,15 +43,15 @@ def build_volume_regions(
     Raises:
         ValueError: when a setting is wrong, or a volume has more regions than 16 bits can number.
     """
-    depths = [float(depth) for depth in depths]
+    depths, smoothings = ([float(one) for one in values] for values in (depths, smoothings))
 
     def regions_of(case: str) -> np.ndarray:
-        levels = watershed_hierarchy(volumes[case].astype(np.float32), depths)
+        levels = watershed_hierarchy(volumes[case].astype(np.float32), depths, smoothings)
         if levels.max() > np.iinfo(np.uint16).max:
             raise ValueError(f"case {case!r} has {levels.max() + 1} regions, more than 65536; raise the depths.")
         return levels.astype(np.uint16)
 
-    return store_regions(volumes.keys, ["volume", FORMAT, depths], regions_of, root, progress)
+    return store_regions(volumes.keys, ["volume", FORMAT, depths, smoothings], regions_of, root, progress)
 
 
 class VolumeRegionDataset(Dataset):

@@ -12,29 +12,33 @@ from skimage.segmentation import watershed
 __all__ = ["watershed_hierarchy"]
 
 
-def watershed_hierarchy(image: np.ndarray, depths: Sequence[float], smoothing: float = 1.0) -> np.ndarray:
+def watershed_hierarchy(image: np.ndarray, depths: Sequence[float], smoothings: Sequence[float] = (1.0,)) -> np.ndarray:
     """Flood the gradient magnitude of an image from its basins that are deep enough (Grimaud, SPIE 1992).
 
-    A level has one region for each basin whose walls rise by at least its depth: the deeper, the fewer and larger.
+    A level has one region for each basin whose walls rise by at least its depth: the deeper, the fewer and larger. What
+    several smoothings agree on is closer to real structures than one of them, as in `region_hierarchy`.
 
     Args:
         image: (H, W) or (D, H, W) in 0..1.
-        depths: of the basins, in intensity a pixel or voxel, one for each level, ascending.
-        smoothing: standard deviation of the Gaussian that the gradient is taken with, in pixels or voxels.
+        depths: of the basins, in intensity a pixel or voxel, one for each level of a smoothing, ascending.
+        smoothings: standard deviations of the Gaussian that the gradient is taken with, in pixels or voxels.
 
     Returns:
-        region numbers from 0, (levels, *image.shape), each region in one piece.
+        region numbers from 0, (levels, *image.shape), each region in one piece; all depths of the first smoothing come
+        first.
 
     Raises:
         ValueError: when the depths do not ascend, or a setting is not positive.
     """
-    if not len(depths) or list(depths) != sorted(depths) or depths[0] <= 0 or not smoothing > 0:
+    ascending = len(depths) and list(depths) == sorted(depths) and depths[0] > 0
+    if not ascending or not len(smoothings) or min(smoothings) <= 0:
         raise ValueError(
-            "expected ascending positive depths and a positive smoothing, but got "
-            f"depths={tuple(depths)} and smoothing={smoothing}."
+            "expected ascending positive depths and positive smoothings, but got "
+            f"depths={tuple(depths)} and smoothings={tuple(smoothings)}."
         )
-    gradient = ndimage.gaussian_gradient_magnitude(np.asarray(image, dtype=np.float32), smoothing)
-    return np.stack([watershed(gradient, _basins(gradient, depth)) - 1 for depth in depths])
+    image = np.asarray(image, dtype=np.float32)
+    gradients = [ndimage.gaussian_gradient_magnitude(image, smoothing) for smoothing in smoothings]
+    return np.stack([watershed(one, _basins(one, depth)) - 1 for one in gradients for depth in depths])
 
 
 def _basins(gradient: np.ndarray, depth: float) -> np.ndarray:

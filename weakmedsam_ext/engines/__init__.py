@@ -1,7 +1,7 @@
 """MONAI trainers with iteration updates of their own."""
 
 from .adversarial_trainer import AdversarialTrainer
-from .click_rounds import ClickRound, ClickRounds
+from .click_rounds import ClickRound, ClickRounds, Dialogues
 from .mean_teacher_trainer import MeanTeacherTrainer, UncertaintyAwareMeanTeacherTrainer
 from .promptable_evaluator import PromptableEvaluator, click_iou
 from .promptable_trainer import PromptableTrainer
@@ -16,6 +16,7 @@ __all__ = [
     "AdversarialTrainer",
     "ClickRound",
     "ClickRounds",
+    "Dialogues",
     "MeanTeacherTrainer",
     "PromptableEvaluator",
     "PromptableTrainer",

@@ -13,9 +13,10 @@ from ..losses import clicked_regions, mask_iou, region_numbers
 from ..networks import Prompter
 from ..transforms import simulate_clicks
 
-__all__ = ["ClickRound", "ClickRounds"]
+__all__ = ["ClickRound", "ClickRounds", "Dialogues"]
 
 FIRST_CLICKS = ("places", "regions")
+NUM_SCALES = 3  # as many as a click has masks: more cost time, and every scale is drawn sooner or later
 
 
 class ClickRound(NamedTuple):
@@ -34,17 +35,30 @@ class ClickRound(NamedTuple):
     weight: Tensor
 
 
+class Dialogues(NamedTuple):
+    """What was said about a batch.
+
+    Attributes:
+        rounds: one for each click; the first may be in two parts, see `ClickRounds`.
+        features: of every cell before any click, (B, C, *grid), see `Prompter.cell_features`; None unless asked for.
+    """
+
+    rounds: list[ClickRound]
+    features: Tensor | None
+
+
 class ClickRounds(nn.Module):
     """Click on regions, look at the answers, correct them.
 
     As in SAM's training (Kirillov et al., ICCV 2023): Q first clicks an image at random places, answered by three masks
-    for the L scales that a click may mean. Then one random scale of every click is what the user wants. The mask that
-    fits it best is corrected: the next click lies anywhere in the error, all clicks so far and the last logits
-    (detached, where the network takes masks) are the prompt, and the network answers by its single mask. Networks
-    without background clicks are clicked only on what is missing.
+    for the scales that a click may mean; of more than three, three are drawn for every batch. One random scale of every
+    click is what the user wants. The mask that fits it best is corrected: the next click lies anywhere in the error,
+    all clicks so far and the last logits (detached, where the network takes masks) are the prompt, and the network
+    answers by its single mask. Networks without background clicks are clicked only on what is missing.
 
     SAM asks for the single mask after several clicks only. Here a share of the first clicks of every image asks for it
-    too, for the middle scale: `PromptAffinity` uses it so. Random numbers come from PyTorch's generator of the CPU.
+    too, for the scale that the user wants. As nothing tells the network which that is, it learns where most scales
+    agree. Random numbers come from PyTorch's generator of the CPU.
 
     Args:
         network: promptable network, see `Prompter`.
@@ -53,6 +67,7 @@ class ClickRounds(nn.Module):
         single_share: part of the first clicks that asks for the single mask, in 0..1, rounded to whole clicks.
         first_clicks: "places": every place is as likely as any other, so large regions get most clicks; "regions":
             every region of a random scale is, which keeps the air around a body from being all that is learnt.
+        with_features: also give the features of every cell.
 
     Raises:
         ValueError: when a setting is out of range or unknown.
@@ -65,6 +80,7 @@ class ClickRounds(nn.Module):
         num_rounds: int = 3,
         single_share: float = 0.25,
         first_clicks: str = "places",
+        with_features: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (("num_clicks", num_clicks), ("num_rounds", num_rounds)):
@@ -77,8 +93,9 @@ class ClickRounds(nn.Module):
         self.num_rounds = num_rounds
         self.num_multiple = num_clicks - round(single_share * num_clicks)
         self.first_clicks: str = look_up_option(first_clicks, FIRST_CLICKS)
+        self.with_features = with_features
 
-    def forward(self, image: Tensor, regions: Tensor) -> list[ClickRound]:
+    def forward(self, image: Tensor, regions: Tensor) -> Dialogues:
         """Hold the dialogues.
 
         Args:
@@ -86,8 +103,9 @@ class ClickRounds(nn.Module):
             regions: region numbers at L scales, integers (B, L, *spatial); never clicked where any is negative.
 
         Returns:
-            the rounds. The first is in two parts, clicks with M = 3 masks and L targets and clicks with M = 1 and one
-            target, of which either may be missing; the others have all clicks, M = 1 and one target.
+            the rounds and features. The first round is in two parts, clicks with M = 3 masks and min(L, 3) targets and
+            clicks with M = 1 and one target, of which either may be missing; the others have all clicks, M = 1 and one
+            target.
 
         Raises:
             ValueError: when the shapes do not fit.
@@ -97,25 +115,27 @@ class ClickRounds(nn.Module):
                 f"regions: expected (B, L, *spatial) that fits the image {tuple(image.shape)}, but got "
                 f"{tuple(regions.shape)}."
             )
+        if regions.shape[1] > NUM_SCALES:
+            regions = regions[:, torch.randperm(regions.shape[1])[:NUM_SCALES].sort().values.to(regions.device)]
         points, labels = self._first_clicks(regions)  # (B, Q, 1, dims) and (B, Q, 1)
         weight = (labels[..., 0] == 1).float()
         embedding = self.prompter.encode(image)
+        features = self.prompter.cell_features(embedding) if self.with_features else None
         answers = [
             (part, *self.prompter.answer(embedding, points[:, part], labels[:, part], multimask))
             for part, multimask in self._parts()
         ]
         targets = clicked_regions(regions, points[:, :, 0], answers[0][1].shape[3:])
-        middle = targets.shape[2] // 2
+        scale = torch.randint(targets.shape[2], points.shape[:2]).to(image.device)  # (B, Q)
+        target = _select(targets, scale)
         rounds = []
         for part, logits, iou in answers:
-            meant = targets[:, part] if logits.shape[2] > 1 else targets[:, part, middle : middle + 1]
+            meant = targets[:, part] if logits.shape[2] > 1 else target[:, part]
             rounds.append(ClickRound(logits, iou, meant, weight[:, part]))
         if self.num_rounds == 1:
-            return rounds
+            return Dialogues(rounds, features)
 
-        scale = torch.randint(targets.shape[2], points.shape[:2]).to(image.device)  # (B, Q)
         wanted = _regions_of_scale(regions, points[:, :, 0], scale)
-        target = _select(targets, scale)
         previous = torch.cat([_best_fitting(x.detach(), target[:, part]) for part, x, _ in answers], dim=1)
         for _ in range(self.num_rounds - 1):
             point, label = self._correct(previous, wanted)
@@ -125,7 +145,7 @@ class ClickRounds(nn.Module):
             logits, iou = self.prompter.answer(embedding, points, labels, mask_logits=earlier)
             rounds.append(ClickRound(logits, iou, target, weight))
             previous = logits.detach()
-        return rounds
+        return Dialogues(rounds, features)
 
     def _parts(self) -> list[tuple[slice, bool]]:
         """Which of the first clicks ask for three masks (True) and which for one."""

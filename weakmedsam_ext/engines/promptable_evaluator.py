@@ -21,7 +21,7 @@ __all__ = ["PromptableEvaluator", "click_iou"]
 class PromptableEvaluator(SupervisedEvaluator):
     """MONAI's `SupervisedEvaluator` for promptable networks: every iteration is a dialogue of `ClickRounds`.
 
-    Batches are those of `PromptableTrainer`; "pred" in the output is the list of `ClickRound`, see `click_iou`. Random
+    Batches are those of `PromptableTrainer`; "pred" in the output are the `Dialogues`, see `click_iou`. Random
     numbers start from the seed at every run and leave those of a training untouched.
 
     Args:
@@ -86,7 +86,7 @@ def click_iou(output: Mapping[str, Any], click: int = -1) -> Tensor:
     Returns:
         scalar, the mean over the prompts that mean something; 0 where none does.
     """
-    logits, _, target, weight = output["pred"][click]
+    logits, _, target, weight = output["pred"].rounds[click]
     found, wanted = (logits > 0).unsqueeze(3), (target > 0.5).unsqueeze(2)  # (B, Q, M, 1, *grid), (B, Q, 1, L, *grid)
     best = mask_iou(found, wanted, logits.ndim - 3).amax(2).mean(2)  # (B, Q)
     return (best * weight).sum() / weight.sum().clamp(min=1)

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ..losses import PromptLoss
-from .click_rounds import ClickRound, ClickRounds
+from .click_rounds import ClickRounds, Dialogues
 
 __all__ = ["PromptableTrainer"]
 
@@ -26,9 +26,9 @@ class PromptableTrainer(SupervisedTrainer):
 
     Batches hold "image" (B, C, *spatial) with intensities in 0..1 and "label", region numbers at L scales as integers
     (B, L, *spatial), negative where nothing is to be clicked: regions found without labels, or masks of other
-    structures (`MaskRegionsd`). The mean of the loss over all answers is back-propagated once. Mixed precision and
-    events are those of MONAI: the forward pass holds the whole dialogue, "pred" in the output is its list of
-    `ClickRound`, "loss" the mean.
+    structures (`MaskRegionsd`). The mean of the loss over all answers, plus that of the features, is back-propagated
+    once. Mixed precision and events are those of MONAI: the forward pass holds the whole dialogue, "pred" in the output
+    are the `Dialogues`.
 
     Handlers, optimiser and checkpoints take the network itself, with several GPUs too.
 
@@ -39,6 +39,9 @@ class PromptableTrainer(SupervisedTrainer):
         network: promptable network, see `Prompter`; not wrapped for several GPUs.
         optimizer: of its parameters.
         loss_function: called with the fields of a `ClickRound`; `PromptLoss()` unless given.
+        feature_loss: called with the features of every cell and the regions, for example `RegionAffinityLoss`; none
+            unless given.
+        feature_weight: of the feature loss.
         num_clicks: see `ClickRounds`.
         num_rounds: see `ClickRounds`.
         single_share: see `ClickRounds`.
@@ -70,6 +73,8 @@ class PromptableTrainer(SupervisedTrainer):
         network: nn.Module,
         optimizer: Optimizer,
         loss_function: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None,
+        feature_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+        feature_weight: float = 1.0,
         num_clicks: int = 8,
         num_rounds: int = 3,
         single_share: float = 0.25,
@@ -91,7 +96,9 @@ class PromptableTrainer(SupervisedTrainer):
     ) -> None:
         if isinstance(network, DistributedDataParallel):
             raise ValueError("network: expected the bare network, but got one that is wrapped; use distributed=True.")
-        rounds: nn.Module = ClickRounds(network, num_clicks, num_rounds, single_share, first_clicks)
+        rounds: nn.Module = ClickRounds(
+            network, num_clicks, num_rounds, single_share, first_clicks, with_features=feature_loss is not None
+        )
         if distributed:
             # which parameters a dialogue needs depends on its clicks
             rounds = DistributedDataParallel(rounds, find_unused_parameters=True)
@@ -101,7 +108,7 @@ class PromptableTrainer(SupervisedTrainer):
             train_data_loader=train_data_loader,
             network=rounds,
             optimizer=optimizer,
-            loss_function=partial(_mean_over_rounds, loss_function or PromptLoss()),
+            loss_function=partial(_dialogue_loss, loss_function or PromptLoss(), feature_loss, feature_weight),
             epoch_length=epoch_length,
             non_blocking=non_blocking,
             prepare_batch=partial(prepare_dialogue, prepare_batch),
@@ -128,8 +135,15 @@ def prepare_dialogue(
     return image, regions, (regions,), {}
 
 
-def _mean_over_rounds(loss_function: Callable, rounds: list[ClickRound], _: Tensor) -> Tensor:
+def _dialogue_loss(
+    loss_function: Callable,
+    feature_loss: Callable | None,
+    feature_weight: float,
+    dialogues: Dialogues,
+    regions: Tensor,
+) -> Tensor:
     """Every answer counts alike: parts of a round by their number of clicks."""
-    counts = [one.weight.shape[1] for one in rounds]
-    losses = [count * loss_function(*one) for count, one in zip(counts, rounds, strict=True)]
-    return torch.stack(losses).sum() / sum(counts)
+    counts = [one.weight.shape[1] for one in dialogues.rounds]
+    losses = [count * loss_function(*one) for count, one in zip(counts, dialogues.rounds, strict=True)]
+    total = torch.stack(losses).sum() / sum(counts)
+    return total if feature_loss is None else total + feature_weight * feature_loss(dialogues.features, regions)

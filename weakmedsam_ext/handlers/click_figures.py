@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..metrics import ClickStep, NetworkAnswer, click_steps
+from ..metrics import ClickAnswerer, ClickStep, NetworkAnswer, click_steps
 from .pyplot import outline, pyplot_to_files, save_figure
 
 __all__ = ["plot_clicks", "write_click_figures"]
@@ -20,7 +20,7 @@ REAL, ANSWER = "white", "tab:orange"
 
 
 def write_click_figures(
-    network: nn.Module,
+    answerer: ClickAnswerer | nn.Module,
     items: Iterable[Mapping[str, Any]],
     output_dir: str | Path,
     num_clicks: Sequence[int] = (1, 5),
@@ -30,7 +30,7 @@ def write_click_figures(
     """Draw some items, evenly spread, with the answers to clicks on their largest structure.
 
     Args:
-        network: promptable network, see `Prompter`.
+        answerer: a promptable network, see `Prompter`, or who else answers clicks.
         items: see `SliceClickItems` and `VolumeClickItems`; all are held in memory.
         output_dir: gets `<case>_<number of the item>.png`.
         num_clicks: after how many clicks the answer is shown.
@@ -48,7 +48,8 @@ def write_click_figures(
     output_dir, every = Path(output_dir), list(items)
     if not every:
         raise ValueError("items: expected at least one structure to draw, but got none; lower min_size.")
-    answerer, generator, paths = NetworkAnswer(network), torch.Generator().manual_seed(seed), []
+    answerer = NetworkAnswer(answerer) if isinstance(answerer, nn.Module) else answerer
+    generator, paths = torch.Generator().manual_seed(seed), []
     for number in np.unique(np.linspace(0, len(every) - 1, num_figures).round().astype(int)):
         item = every[number]
         largest = int(item["structures"].flatten(1).sum(1).argmax())

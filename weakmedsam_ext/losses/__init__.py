@@ -3,6 +3,7 @@
 from .clicked_regions import clicked_regions, region_numbers
 from .consistency import ConsistencyLoss, GeneralistLoss, UncertaintyConsistencyLoss, predictive_entropy
 from .prompt_loss import ASSIGNMENTS, PromptLoss, mask_iou
+from .region_affinity import RegionAffinityLoss
 from .subclass_loss import SubclassLoss, subclass_target
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "ConsistencyLoss",
     "GeneralistLoss",
     "PromptLoss",
+    "RegionAffinityLoss",
     "SubclassLoss",
     "UncertaintyConsistencyLoss",
     "clicked_regions",

@@ -3,6 +3,7 @@
 from .click_answers import ClickAnswerer, NetworkAnswer, SuperpixelAnswer
 from .click_evaluation import (
     ClickStep,
+    best_first_mask,
     best_superpixel_levels,
     click_dialogue,
     click_steps,
@@ -30,6 +31,7 @@ __all__ = [
     "SliceClickItems",
     "SuperpixelAnswer",
     "VolumeClickItems",
+    "best_first_mask",
     "best_superpixel_levels",
     "click_dialogue",
     "click_steps",

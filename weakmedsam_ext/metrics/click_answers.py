@@ -49,10 +49,12 @@ class NetworkAnswer:
 
     Args:
         network: see `Prompter`; its input has the size of the items.
+        first_mask: which of its three masks, 0 to 2, answers where several are welcome; all three unless given.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, first_mask: int | None = None) -> None:
         self.prompter = Prompter(network)
+        self.first_mask = first_mask
 
     @property
     def takes_background_clicks(self) -> bool:
@@ -78,6 +80,8 @@ class NetworkAnswer:
         earlier = None if mask_logits is None else mask_logits.to(self._device)
         prompts = points.to(self._device), point_labels.to(self._device)
         logits, iou = self.prompter.answer(started, *prompts, multimask, earlier)
+        if multimask and self.first_mask is not None:
+            logits, iou = (x[:, :, self.first_mask : self.first_mask + 1] for x in (logits, iou))
         return logits.float().cpu(), iou.float().cpu()
 
     @property

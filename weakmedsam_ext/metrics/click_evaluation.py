@@ -20,6 +20,7 @@ from .measurement import DECIMALS, statistics
 __all__ = [
     "CLICK_PROTOCOL",
     "ClickStep",
+    "best_first_mask",
     "best_superpixel_levels",
     "click_dialogue",
     "click_steps",
@@ -145,7 +146,33 @@ def evaluate_clicks(
     if not found:
         raise ValueError("items: expected at least one structure, but got none; lower min_size, or correct class_map.")
     rows = [_row(*key, ious, numbers) for key, ious in found.items()]
-    return _evaluation(rows, {"num_clicks": numbers, "seed": seed}, output_dir)
+    settings = {"num_clicks": numbers, "seed": seed, "first_mask": getattr(answerer, "first_mask", None)}
+    return _evaluation(rows, settings, output_dir)
+
+
+def best_first_mask(
+    network: nn.Module, training_items: Iterable[Mapping[str, Any]], seed: int = 0, progress: bool = True
+) -> int | None:
+    """Find out which of a network's three masks answers a single click best, so how much a click is to mean.
+
+    To the network the choice is what `best_superpixel_levels` is to the superpixels.
+
+    Args:
+        network: promptable network, see `Prompter`.
+        training_items: cases that are not used for the evaluation.
+        seed: see `evaluate_clicks`.
+        progress: show a progress bar.
+
+    Returns:
+        number of the mask, or None for the one of the highest predicted IoU; the first of equals.
+
+    Raises:
+        ValueError: see `evaluate_clicks`.
+    """
+    choices = (None, 0, 1, 2)
+    answers = [NetworkAnswer(network, choice) for choice in choices]
+    found = [_mean_iou(evaluate_clicks(one, training_items, None, (1,), seed, progress), 1) for one in answers]
+    return choices[found.index(max(found))]
 
 
 def best_superpixel_levels(

@@ -1,58 +1,221 @@
-"""Initial weights with which a promptable decoder looks where the click is, from the first training step."""
+"""Initial weights with which a promptable network compares every place with the one under the click."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ._segment_anything import modeling
 from .sam_med3d import SAMMed3D
+from .samus import SAMUSEncoder
 
 __all__ = ["aim_at_clicks"]
 
+# Periods of the position features of the first and the last head, in sides of the image: long enough for the attention
+# to have one peak, short enough for the peak to be narrower than most objects
+PERIODS = (2.0, 0.8)
+RANDOM = 0.3  # what stays of PyTorch's random weights where they are added to what is set here
+PADDING = 4.0  # in the channel that marks padding points
 
-def aim_at_clicks(network: nn.Module, gain: float = 1.5) -> nn.Module:
-    """Initialise the attention between prompts and image so that nearby positions attend to each other.
 
-    SAM's positions are random Fourier features (Tancik et al., NeurIPS 2020): the inner product of two of them is a
-    Gaussian of their distance. With PyTorch's independent projections of queries and keys it is lost, and a network
-    that is trained from nothing ignores its clicks for some hundred steps. Here both projections start as the same
-    orthogonal map, which keeps it. SAM-Med3D swaps the first two axes of the tokens' positions, but not of the
-    clicks'; its random frequencies are therefore changed so that each has a twin with these axes swapped, and the
-    projections start by exchanging twins. For training from random weights only: a checkpoint overwrites it.
+@torch.no_grad()
+def aim_at_clicks(network: nn.Module, sharpness: float = 6.0) -> nn.Module:
+    """Initialise a promptable network of SAM's kind so that it starts to learn from its first steps.
+
+    From PyTorch's initial weights such a network ignores its clicks for some hundred steps, in volumes for good, and
+    then answers by a blob around the click whatever the image shows: attention does not know where the click is, the
+    content of the tokens outweighs their positions for the attention, and positions outweigh content in the embedding.
+    Here it starts as a comparison of what is under the click with everything else:
+
+    - **where**: positions are the sine and cosine of random frequencies (Tancik et al., NeurIPS 2020). The first of
+      them become one along each axis for every head, about a period over the image, and the head's queries and keys are
+      these features, so that its attention is a von Mises kernel, exp(sharpness * sum_axis cos(2 pi f (x - y))).
+      The channels of these features hold nothing else at first, and the mask tokens get those of the click.
+    - **what**: the mask tokens take over what the image embedding holds under the click, and a mask is the inner
+      product of it with the embedding of every cell, both projected alike (the ReLUs on the way get either sign on its
+      own).
+    - **from intensities**: patches weigh more, and the absolute positions of SAMUS, which are normalised, weigh less.
+
+    SAM-Med3D swaps the first two axes of its tokens' positions, but not of the clicks'; the projections undo that. For
+    training from random weights only: a checkpoint overwrites all of it.
 
     Args:
-        network: with the attention layers of SAM's two-way transformer, in two or three dimensions; changed in place.
-        gain: of the projections; the attention's logits grow with its square.
+        network: with the prompt encoder and the mask decoder of SAM, in two or three dimensions; changed in place.
+        sharpness: of the kernel; 6 makes it some 10 % of the image wide.
 
     Returns:
         the network.
 
     Raises:
-        ValueError: when there is no such layer.
+        ValueError: when there is no such attention, or its heads or frequencies are too few for one of each axis.
     """
-    between = [
-        module
+    between = {
+        name: module
         for name, module in network.named_modules()
         if isinstance(module, modeling.transformer.Attention) and name.endswith(("token_to_image", "image_to_token"))
-    ]
+    }
     if not between:
         raise ValueError(f"{type(network).__name__} has no attention between prompts and image.")
-    twins = _twin_frequencies(network) if isinstance(network, SAMMed3D) else slice(None)
-    for attention in between:
-        nn.init.orthogonal_(attention.q_proj.weight, gain)
-        attention.k_proj.load_state_dict({**attention.q_proj.state_dict(), "weight": attention.q_proj.weight[:, twins]})
-        nn.init.zeros_(attention.q_proj.bias)
-        nn.init.zeros_(attention.k_proj.bias)
+    prompts: Any = network.prompt_encoder
+    decoder: Any = network.mask_decoder
+    frequencies: Tensor = prompts.pe_layer.positional_encoding_gaussian_matrix  # (axes, n)
+    heads = next(iter(between.values())).num_heads
+    _check_width(network, between, frequencies, heads)
+    features = _set_frequencies(frequencies, heads)  # (heads, axes, 2)
+    swapped = features[:, [1, 0, 2]] if isinstance(network, SAMMed3D) else features
+    for name, attention in between.items():
+        sides = (attention.q_proj, attention.k_proj)
+        point_side, image_side = sides if name.endswith("token_to_image") else sides[::-1]
+        _read_features(point_side, features, sharpness)
+        _read_features(image_side, swapped, sharpness)
+
+    where = features.flatten()
+    marker = features.shape[0] * features.shape[1]  # the sine of the frequency 0: no position has anything there
+    is_content = torch.ones(decoder.mask_tokens.embedding_dim, dtype=torch.bool)
+    is_content[where] = False
+    what = is_content.nonzero()[:, 0]
+    _keep_apart(network.image_encoder, prompts, decoder, where)
+    _hand_round(prompts, decoder, where, marker)
+    _compare_content(decoder, what)
+    _weigh_intensities(network.image_encoder)
     return network
 
 
-def _twin_frequencies(network: SAMMed3D) -> Tensor:
-    """Give every frequency a twin with axes 0 and 1 swapped; returns which feature is the twin of each."""
-    frequencies = network.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix  # (3, n)
-    n = frequencies.shape[1]
-    half = n // 2
-    frequencies[:, half : 2 * half] = frequencies[[1, 0, 2], :half]
-    twin = torch.arange(n)
-    twin[:half], twin[half : 2 * half] = torch.arange(half, 2 * half), torch.arange(half)
-    return torch.cat([twin, twin + n, twin + 2 * n])  # features are (sin, cos, sin) of all frequencies
+def _check_width(network: nn.Module, between: dict[str, Any], frequencies: Tensor, heads: int) -> None:
+    axes, count = frequencies.shape
+    narrowest = min(attention.internal_dim for attention in between.values())
+    if narrowest < 2 * axes * heads or count <= axes * heads:
+        raise ValueError(
+            f"{type(network).__name__}: expected at least {2 * axes} channels in each of {heads} heads and more than "
+            f"{axes * heads} frequencies, but got {narrowest // heads} and {count}; raise prompt_dim."
+        )
+
+
+def _set_frequencies(frequencies: Tensor, heads: int) -> Tensor:
+    """Make the first columns of (axes, n) one frequency along each axis for every head, then one of 0.
+
+    Coordinates run from -1 to 1, so that a frequency of 0.5 has a period of one image.
+
+    Returns:
+        channels of the sine and cosine of every head and axis, (heads, axes, 2).
+    """
+    axes, count = frequencies.shape
+    longest, shortest = PERIODS
+    for head, frequency in enumerate(torch.linspace(0.5 / longest, 0.5 / shortest, heads).tolist()):
+        frequencies[:, head * axes : (head + 1) * axes] = frequency * torch.eye(axes)
+    frequencies[:, heads * axes] = 0
+    sines = torch.arange(heads * axes).view(heads, axes)
+    return torch.stack([sines, sines + count], dim=-1)
+
+
+def _read_features(projection: nn.Linear, features: Tensor, sharpness: float) -> None:
+    """Let every head's first outputs be its own features (heads, axes, 2), as large as the sharpness needs."""
+    width = projection.out_features // len(features)
+    gain = math.sqrt(sharpness * math.sqrt(width))  # attention divides by the root of the width
+    for row, wanted in zip(projection.weight.view(len(features), width, -1), features.flatten(1), strict=True):
+        row[: len(wanted)] = 0
+        row[torch.arange(len(wanted)), wanted] = gain
+    nn.init.zeros_(projection.bias)
+
+
+def _keep_apart(encoder: Any, prompts: Any, decoder: Any, where: Tensor) -> None:
+    """Write nothing but positions into their channels, neither in the image tokens nor in those of the prompts."""
+    image_side = [encoder.neck[-1].weight, *(block.norm4.weight for block in decoder.transformer.layers)]
+    embeddings = [
+        decoder.iou_token,
+        decoder.mask_tokens,
+        *(m for m in prompts.modules() if isinstance(m, nn.Embedding)),
+    ]
+    for weight in (*image_side, *(embedding.weight for embedding in embeddings)):
+        weight[..., where] = 0
+    written = [prompts.mask_downscaling[-1]] if hasattr(prompts, "mask_downscaling") else []
+    for block in decoder.transformer.layers:
+        written += [block.self_attn.out_proj, block.cross_attn_token_to_image.out_proj, _linear_layers(block.mlp)[-1]]
+    for layer in written:
+        layer.weight[where] = 0
+        layer.bias[where] = 0
+
+
+def _hand_round(prompts: Any, decoder: Any, where: Tensor, marker: int) -> None:
+    """Give all tokens the positions of the clicks, in the first self-attention, which looks away from padding."""
+    padding = prompts.not_a_point_embed if hasattr(prompts, "not_a_point_embed") else prompts.invalid_points
+    others = [m for m in prompts.modules() if isinstance(m, nn.Embedding) and m is not padding]
+    for embedding in (decoder.iou_token, decoder.mask_tokens, *others):
+        embedding.weight[:, marker] = 0
+    padding.weight[:] = 0
+    padding.weight[:, marker] = PADDING
+    for tokens in (decoder.iou_token, decoder.mask_tokens):
+        tokens.weight.mul_(0.1)  # what is read from the image is to outweigh what they were
+    attention = decoder.transformer.layers[0].self_attn
+    width = attention.internal_dim // attention.num_heads
+    first = torch.arange(attention.num_heads) * width
+    for projection in (attention.q_proj, attention.k_proj):
+        projection.weight[first] = 0
+        projection.bias[:] = 0
+    attention.q_proj.bias[first] = PADDING
+    attention.k_proj.weight[first, marker] = -PADDING
+    attention.v_proj.weight[where] = 0
+    attention.v_proj.bias[where] = 0
+    attention.v_proj.weight[where, where] = 1
+    # a click is one of many tokens that the average is over
+    attention.out_proj.weight[where, where] = 2.0 + decoder.num_mask_tokens
+
+
+def _compare_content(decoder: Any, what: Tensor) -> None:
+    """Make masks inner products of the content under the click with that of every cell."""
+    transformer = decoder.transformer
+    reading = [layer.cross_attn_token_to_image for layer in transformer.layers] + [
+        transformer.final_attn_token_to_image
+    ]
+    taken = nn.init.orthogonal_(torch.empty(reading[0].internal_dim, len(what)))
+    for attention in reading:
+        attention.v_proj.weight[:] = 0
+        attention.v_proj.weight[:, what] = taken
+        attention.out_proj.weight[:] = attention.v_proj.weight.T
+        nn.init.zeros_(attention.v_proj.bias)
+        nn.init.zeros_(attention.out_proj.bias)
+
+    upscaling: list[Any] = [m for m in decoder.modules() if isinstance(m, (nn.ConvTranspose2d, nn.ConvTranspose3d))]
+    first, second = upscaling
+    half, directions = first.out_channels // 2, second.out_channels // 2
+    compared = nn.init.orthogonal_(torch.empty(half, len(what)))
+    signed = torch.zeros(2 * half, first.in_channels)
+    signed[:, what] = torch.cat([compared, -compared])
+    kept = torch.zeros(second.out_channels, 2 * half)
+    kept[:directions, :directions] = torch.eye(directions)
+    kept[directions : 2 * directions, half : half + directions] = torch.eye(directions)
+    for layer, weight in ((first, signed), (second, kept)):
+        ones = (1,) * (layer.weight.ndim - 2)
+        layer.weight.mul_(RANDOM).add_(weight.T.reshape(*weight.T.shape, *ones))
+    first.bias[:] = 0
+    for mlp in decoder.output_hypernetworks_mlps:
+        _project_alike(mlp, compared[:directions], what)
+
+
+def _project_alike(mlp: nn.Module, compared: Tensor, what: Tensor) -> None:
+    """Let three layers give the projection of a token's content onto the directions (n, len(what)), and minus that."""
+    inner, middle, outer = _linear_layers(mlp)
+    directions, hidden = len(compared), inner.out_features
+    signed = torch.zeros(hidden, inner.in_features)
+    signed[:directions, what] = compared
+    signed[hidden // 2 : hidden // 2 + directions, what] = -compared
+    collected = torch.zeros(outer.out_features, hidden)
+    one = torch.eye(directions) / math.sqrt(directions)
+    for rows, sign in ((slice(0, directions), 1), (slice(directions, 2 * directions), -1)):
+        collected[rows, :directions] = sign * one
+        collected[rows, hidden // 2 : hidden // 2 + directions] = -sign * one
+    for layer, weight in ((inner, signed), (middle, torch.eye(hidden)), (outer, collected)):
+        layer.weight.mul_(RANDOM).add_(weight)
+
+
+def _weigh_intensities(encoder: Any) -> None:
+    encoder.patch_embed.proj.weight.mul_(3)
+    if isinstance(encoder, SAMUSEncoder):
+        encoder.post_pos_embed.scale(0.02)
+
+
+def _linear_layers(module: nn.Module) -> list[Any]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.Linear)]

@@ -20,18 +20,26 @@ NOTHING = -10.0  # logit where no click asks for anything
 class ClickSegmenter(nn.Module):
     """Segment what clicks ask for; the clicks are a second channel beside the image, see `DrawClicksd`.
 
-    Items are answered on their own: one click, which may mean several things, by the mask whose predicted IoU is the
-    highest of three, several clicks by the single mask, and no click by the logit -10 everywhere.
+    Items are answered on their own: one click, which may mean several things, by one of three masks, several clicks by
+    the single mask, and no click by the logit -10 everywhere.
 
     `load_checkpoint` reads files of the promptable network alone, and reads those of this network into one.
 
     Args:
         network: promptable network, see `Prompter`; it becomes `backbone`.
+        first_mask: which of the three masks answers one click, 0 to 2; unless given, the one of the highest predicted
+            IoU.
+
+    Raises:
+        ValueError: when there is no such mask.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, first_mask: int | None = None) -> None:
         super().__init__()
+        if first_mask not in (None, 0, 1, 2):
+            raise ValueError(f"first_mask: expected 0, 1, 2 or None, but got {first_mask!r}.")
         self.backbone: Any = network
+        self.first_mask = first_mask
 
     def forward(self, image: Tensor) -> Tensor:
         """Segment.
@@ -67,7 +75,9 @@ class ClickSegmenter(nn.Module):
             raise ValueError(f"clicks: {name} takes no background clicks (label 0); leave them out.")
         prompts = points.unsqueeze(1), labels.unsqueeze(1)
         masks, iou = (x[:, 0] for x in prompter.answer(prompter.encode(picture), *prompts, multimask))
-        best = masks[torch.arange(len(masks), device=masks.device), iou.argmax(1)].unsqueeze(1)
+        surest = iou.argmax(1)
+        chosen = torch.full_like(surest, self.first_mask) if multimask and self.first_mask is not None else surest
+        best = masks[torch.arange(len(masks), device=masks.device), chosen].unsqueeze(1)
         mode = "bilinear" if prompter.spatial_dims == 2 else "trilinear"
         return F.interpolate(best.float(), tuple(picture.shape[2:]), mode=mode, align_corners=False)
 

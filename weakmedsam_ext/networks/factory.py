@@ -19,12 +19,30 @@ __all__ = ["NETWORKS", "build_network"]
 
 _TINY_DECODER = {"prompt_dim": 64, "decoder_mlp_dim": 128, "iou_head_hidden_dim": 64}
 _TINY_VIT = {"embed_dim": 96, "depth": 4, "num_heads": 4}
+_SMALL_VOLUMES = {
+    **_TINY_VIT,
+    "global_attn_indexes": (1, 3),
+    "window_size": 4,
+    "prompt_dim": 96,
+    "iou_head_hidden_dim": 64,
+}
 
 NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "samus_vit_b": (SAMUS, {}),
     "samus_tiny": (SAMUS, {**_TINY_VIT, **_TINY_DECODER, "global_attn_indexes": (1, 3)}),
     # the CNN branch sees a neighbourhood only, which keeps the class-activation maps of a small network in place
-    "samus_small": (SAMUS, {**_TINY_VIT, **_TINY_DECODER, "global_attn_indexes": (1, 3), "cnn_dims": (16, 32, 64)}),
+    # and its decoder compares content in 16 channels, not 8
+    "samus_small": (
+        SAMUS,
+        {
+            **_TINY_VIT,
+            "prompt_dim": 128,
+            "decoder_mlp_dim": 256,
+            "iou_head_hidden_dim": 64,
+            "global_attn_indexes": (1, 3),
+            "cnn_dims": (16, 32, 64),
+        },
+    ),
     "sam_vit_b": (SAMViT, {}),
     "medsam_vit_b": (SAMViT, {"normalize": False}),
     "sam_vit_tiny": (SAMViT, {**_TINY_VIT, **_TINY_DECODER, "img_size": 256, "global_attn_indexes": (1, 3)}),
@@ -35,18 +53,9 @@ NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
         {**_TINY_VIT, **_TINY_DECODER, "img_size": 256, "patch_stride": 8, "upscaling_dims": (32, 16)},
     ),
     "sam_med3d": (SAMMed3D, {}),
-    "sam_med3d_tiny": (
-        SAMMed3D,
-        {
-            **_TINY_VIT,
-            "img_size": 64,
-            "patch_size": 8,
-            "global_attn_indexes": (1, 3),
-            "window_size": 4,
-            "prompt_dim": 96,
-            "iou_head_hidden_dim": 64,
-        },
-    ),
+    "sam_med3d_tiny": (SAMMed3D, {**_SMALL_VOLUMES, "img_size": 64, "patch_size": 8}),
+    # masks as fine as the input: what is drawn within a patch of 8 voxels is hard to learn
+    "sam_med3d_small": (SAMMed3D, {**_SMALL_VOLUMES, "img_size": 32, "patch_size": 4}),
 }
 
 
@@ -56,7 +65,7 @@ def build_network(name: str, checkpoint: str | Path | None = None, **overrides: 
     Args:
         name: one of `NETWORKS`: "samus_vit_b", "sam_vit_b", "medsam_vit_b", "efficient_sam_vitt", "efficient_sam_vits",
             "sam_med3d", and the small "samus_tiny", "samus_small", "sam_vit_tiny", "efficient_sam_tiny",
-            "sam_med3d_tiny".
+            "sam_med3d_tiny", "sam_med3d_small".
         checkpoint: file that `load_checkpoint` reads; without, random weights that `aim_at_clicks`.
         overrides: arguments of the network's class that replace those of the named configuration, for example img_size.
 

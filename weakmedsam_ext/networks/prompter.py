@@ -40,6 +40,10 @@ class Prompter(nn.Module):
         """Embed images (B, 1 or 3, H, W) or volumes (B, 1, D, H, W), (B, P, *tokens)."""
         return self.network.encode(image)[1] if self.spatial_dims == 2 else self.network.encode(image)
 
+    def cell_features(self, embedding: Tensor) -> Tensor:
+        """Features of every cell of the masks before any prompt, (B, C, *grid), of an embedding (B, P, *tokens)."""
+        return self.network.mask_decoder.output_upscaling(embedding)
+
     def answer(
         self,
         embedding: Tensor,

@@ -228,6 +228,13 @@ class PositionReduction(nn.Module):
         self.grid = grid
         self.downs = nn.ModuleList([ConvNormAct(dim, dim, "maxpool_conv", pool=True)])
 
+    @torch.no_grad()
+    def scale(self, factor: float) -> None:
+        """Make initial positions smaller or larger, by the weights of the layer norm (its biases start at 0)."""
+        for module in self.modules():
+            if isinstance(module, LayerNorm2d):
+                module.weight.mul_(factor)
+
     def forward(self, positions: Tensor) -> Tensor:
         """Map (1, 64, 64, E) to (1, h, w, E)."""
         reduced = self.downs[0](positions.permute(0, 3, 1, 2))
