@@ -42,7 +42,7 @@ REDUCED = {
     "device": "cpu",
 }
 # a network of promptable_pretrain_3d, but for its checkpoint
-OWN = {"name": "sam_med3d_tiny", "img_size": 48, "normalization": "none"}
+OWN = {"name": "sam_med3d_small", "img_size": 32, "normalization": "none"}
 
 
 def resample(dataset_dir: str, output: Path, spacing: float) -> Path:
@@ -99,7 +99,7 @@ def main(
     Args:
         dataset_dir: the left atrium challenge as `prepare la2018` writes it.
         output_dir: of all runs.
-        generalist: checkpoint of the bundle promptable_pretrain_3d at 2 mm and 48 voxels; none for runs without only.
+        generalist: checkpoint of the bundle promptable_pretrain_3d as it is by default; none for runs without only.
         csv: file for the table.
         spacing: side of a voxel in mm.
         labelled: numbers of labelled cases.
