@@ -32,7 +32,7 @@ from weakmedsam_ext.networks import (
 )
 
 THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-WALKS = tuple(product((4.0, 16.0, 64.0), (16, 64)))  # beta, steps
+WALKS = tuple(product((16.0, 64.0), (16, 64)))  # beta, steps
 
 
 class ImageGuide(nn.Module):
@@ -92,7 +92,7 @@ def main(
     num_folds: int = 8,
     num_test: int = 5,
     blur_kernel_size: int = 9,
-    every: int = 3,
+    every: int = 8,
     num_tuning: int = 5,
     value: int = 1,
     **study_settings: Any,

@@ -92,6 +92,7 @@ def main(
     methods: Sequence[str] = tuple(METHODS),
     num_test: int = 8,
     upper_bound: bool = True,
+    without: bool = True,
     **settings: Any,
 ) -> None:
     """Compare the methods.
@@ -107,6 +108,7 @@ def main(
         methods: see `weakmedsam_ext.engines.METHODS`.
         num_test: held-out cases.
         upper_bound: also train on all masks of the training cases.
+        without: also train every method without the generalist.
         settings: of pipeline.json, in place of the reduced ones.
     """
     data, common = prepared(dataset_dir, Path(output_dir), spacing, settings, num_test)
@@ -114,7 +116,7 @@ def main(
         {"method": method, "labelled": count, "generalists": used}
         for count in labelled
         for method in methods
-        for used in ([], [{**OWN, "checkpoint": generalist}])[: 2 if generalist else 1]
+        for used in [[]] * without + [[{**OWN, "checkpoint": generalist}]] * bool(generalist)
     ]
     if upper_bound:
         runs.append({"method": "supervised", "labelled": None, "generalists": []})
