@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import repeat
+from functools import partial
 
 import numpy as np
 from monai.utils import look_up_option
@@ -70,13 +70,10 @@ def region_hierarchy(
     """
     scales, smoothings = check_region_settings(scales, min_size, method, smoothings)
     image = np.asarray(image, dtype=np.float32)
-    if method == MIXED:
-        parts = [region_hierarchy(image, None, min_size, name) for name in DEFAULT_SCALES]
-        return np.concatenate(parts)
-    if method == GRAPH_BASED:
-        levels = np.concatenate([_graph_based(image, scales, min_size, smoothing) for smoothing in smoothings])
-    else:
-        levels = FUNCTIONS[method](image, scales, min_size)
+    functions: dict[str, Callable[..., np.ndarray]] = {**FUNCTIONS}
+    functions[GRAPH_BASED] = partial(_graph_based, smoothings=smoothings or DEFAULT_SMOOTHINGS)
+    parts = DEFAULT_SCALES.items() if method == MIXED else [(method, scales)]
+    levels = np.concatenate([functions[name](image, sizes, min_size) for name, sizes in parts])
     return np.stack([np.unique(level, return_inverse=True)[1].reshape(level.shape) for level in levels]).astype("u2")
 
 
@@ -108,9 +105,12 @@ def check_region_settings(
     return chosen, tuple(float(one) for one in (DEFAULT_SMOOTHINGS if smoothings is None else smoothings))
 
 
-def _graph_based(image: np.ndarray, scales: Sequence[float], min_size: float, smoothing: float) -> np.ndarray:
+def _graph_based(
+    image: np.ndarray, scales: Sequence[float], min_size: float, smoothings: Sequence[float]
+) -> np.ndarray:
     pixels = [max(1, round(min_size * image.size * scale / scales[0])) for scale in scales]
-    return np.stack([felzenszwalb(image, *one) for one in zip(scales, repeat(smoothing), pixels)])
+    sizes = list(zip(scales, pixels, strict=True))
+    return np.stack([felzenszwalb(image, scale, sigma, size) for sigma in smoothings for scale, size in sizes])
 
 
 def _superpixels(image: np.ndarray, scales: Sequence[float], min_size: float) -> np.ndarray:

@@ -142,7 +142,7 @@ def _dialogue_loss(
     dialogues: Dialogues,
     regions: Tensor,
 ) -> Tensor:
-    """Every answer counts alike: parts of a round by their number of clicks."""
+    """Every answer counts alike, parts of a round by their number of clicks; what features cost is added."""
     counts = [one.weight.shape[1] for one in dialogues.rounds]
     losses = [count * loss_function(*one) for count, one in zip(counts, dialogues.rounds, strict=True)]
     total = torch.stack(losses).sum() / sum(counts)

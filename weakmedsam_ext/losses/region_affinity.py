@@ -56,8 +56,9 @@ class RegionAffinityLoss(nn.Module):
                 f"regions: expected {len(features)} items with {len(grid)} spatial axes, but got "
                 f"{tuple(regions.shape)}."
             )
-        one, other = (self._cells(places, grid).to(features.device) for places in self._pairs(len(features), grid))
-        distance = self.gain * (_at(features.float(), one) - _at(features.float(), other)).abs().mean(1)  # (B, pairs)
+        features = features.float()
+        one, other = (_flat(places, grid).to(features.device) for places in self._pairs(len(features), grid))
+        distance = self.gain * (_at(features, one) - _at(features, other)).abs().mean(1)  # (B, pairs)
         numbers = _in_cells(regions, grid)
         first, second = _at(numbers, one), _at(numbers, other)  # (B, L, pairs)
         together = (first == second).float().mean(1)
@@ -75,13 +76,13 @@ class RegionAffinityLoss(nn.Module):
         step = distance * direction / direction.norm(dim=-1, keepdim=True).clamp(min=1e-12)
         return one, (one + step).round().long().clamp(min=0).minimum(size - 1)
 
-    @staticmethod
-    def _cells(places: Tensor, grid: torch.Size) -> Tensor:
-        """Index (B, pairs) of cells (B, pairs, axes) in the flattened grid."""
-        index = torch.zeros_like(places[..., 0])
-        for axis, length in enumerate(grid):
-            index = index * length + places[..., axis]
-        return index
+
+def _flat(places: Tensor, grid: torch.Size) -> Tensor:
+    """Index (B, pairs) of cells (B, pairs, axes) in the flattened grid."""
+    index = torch.zeros_like(places[..., 0])
+    for axis, length in enumerate(grid):
+        index = index * length + places[..., axis]
+    return index
 
 
 def _at(maps: Tensor, index: Tensor) -> Tensor:
