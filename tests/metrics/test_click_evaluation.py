@@ -60,6 +60,7 @@ def box(shape, *sides):
 
 
 LEFT = box((8, 8), (0, 8), (0, 4))
+SINGLE = box((8, 8), (0, 2), (0, 4))
 RIM = box((8, 8), (0, 8), (0, 3))
 QUARTERS = np.arange(8).repeat(8).reshape(8, 8).T // 2  # columns in pairs: 0, 1, 2, 3
 REGIONS = np.stack([QUARTERS, QUARTERS // 2])
@@ -122,7 +123,8 @@ def test_the_mask_of_the_highest_predicted_iou_answers_the_first_click():
 
 
 class ThreeHalves(torch.nn.Module):
-    """Three masks of an image of 8 x 8: everything, the left half, nothing; surest of the first, one mask is empty."""
+    """Three masks of an image of 8 x 8: everything, the left half, nothing; surest of the first; the single
+    mask is the left quarter of that half."""
 
     spatial_dims = 2
     takes_background_clicks = True
@@ -132,13 +134,13 @@ class ThreeHalves(torch.nn.Module):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
         masks = torch.stack([torch.ones(8, 8), torch.from_numpy(LEFT).float(), torch.zeros(8, 8)])
-        self.masks = 2 * masks - 1
+        self.masks, self.single = 2 * masks - 1, 2 * torch.from_numpy(SINGLE).float()[None] - 1
 
     def encode(self, image):
         return image, image
 
     def decode(self, embedding, points, point_labels, multimask=False):
-        masks = self.masks if multimask else self.masks[2:]
+        masks = self.masks if multimask else self.single
         return masks.expand(1, points.shape[1], -1, -1, -1), torch.tensor([0.9, 0.5, 0.1])[: len(masks)].expand(
             1, points.shape[1], -1
         )
@@ -148,10 +150,11 @@ def test_the_mask_that_is_best_on_training_items_answers_the_first_click():
     network = ThreeHalves()
     assert best_first_mask(network, [item(LEFT)], progress=False) == 1
     assert best_first_mask(network, [item(np.ones((8, 8), bool))], progress=False) is None  # as good as mask 0
-    for choice, expected in ((None, [0.5]), (1, [1]), (2, [0])):
+    assert best_first_mask(network, [item(SINGLE)], progress=False) == "single"
+    for choice, expected in ((None, [0.5]), (1, [1]), (2, [0]), ("single", [0.25])):
         assert click_dialogue(NetworkAnswer(network, choice), item(LEFT), (1,))[1].tolist() == expected
     # the second click is answered by the single mask
-    assert click_dialogue(NetworkAnswer(network, 0), item(LEFT), (2,))[2].tolist() == [0]
+    assert click_dialogue(NetworkAnswer(network, 0), item(LEFT), (2,))[2].tolist() == [0.25]
     run = evaluate_clicks(NetworkAnswer(network, 1), [item(LEFT)], num_clicks=(1,), progress=False)
     assert run.metrics["first_mask"] == 1
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..networks import Prompter
+from ..networks import Prompter, check_first_mask
 
 __all__ = ["ClickAnswerer", "NetworkAnswer", "SuperpixelAnswer"]
 
@@ -49,12 +49,15 @@ class NetworkAnswer:
 
     Args:
         network: see `Prompter`; its input has the size of the items.
-        first_mask: which of its three masks, 0 to 2, answers where several are welcome; all three unless given.
+        first_mask: what answers where several masks are welcome, see `Prompter.first_answer`.
+
+    Raises:
+        ValueError: when there is no such mask.
     """
 
-    def __init__(self, network: nn.Module, first_mask: int | None = None) -> None:
+    def __init__(self, network: nn.Module, first_mask: int | str | None = None) -> None:
         self.prompter = Prompter(network)
-        self.first_mask = first_mask
+        self.first_mask = check_first_mask(first_mask)
 
     @property
     def takes_background_clicks(self) -> bool:
@@ -77,11 +80,12 @@ class NetworkAnswer:
         self, started: Tensor, points: Tensor, point_labels: Tensor, multimask: bool, mask_logits: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """See `ClickAnswerer`."""
-        earlier = None if mask_logits is None else mask_logits.to(self._device)
         prompts = points.to(self._device), point_labels.to(self._device)
-        logits, iou = self.prompter.answer(started, *prompts, multimask, earlier)
-        if multimask and self.first_mask is not None:
-            logits, iou = (x[:, :, self.first_mask : self.first_mask + 1] for x in (logits, iou))
+        if multimask and mask_logits is None:
+            logits, iou = self.prompter.first_answer(started, *prompts, self.first_mask)
+        else:
+            earlier = None if mask_logits is None else mask_logits.to(self._device)
+            logits, iou = self.prompter.answer(started, *prompts, multimask, earlier)
         return logits.float().cpu(), iou.float().cpu()
 
     @property

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..data import write_json
+from ..networks import FIRST_MASKS
 from ..transforms import simulate_clicks
 from .click_answers import ClickAnswerer, NetworkAnswer, SuperpixelAnswer
 from .evaluation import Evaluation, write_csv
@@ -152,8 +153,8 @@ def evaluate_clicks(
 
 def best_first_mask(
     network: nn.Module, training_items: Iterable[Mapping[str, Any]], seed: int = 0, progress: bool = True
-) -> int | None:
-    """Find out which of a network's three masks answers a single click best, so how much a click is to mean.
+) -> int | str | None:
+    """Find out which of a network's masks answers a single click best, so how much a click is to mean.
 
     To the network the choice is what `best_superpixel_levels` is to the superpixels.
 
@@ -164,15 +165,14 @@ def best_first_mask(
         progress: show a progress bar.
 
     Returns:
-        number of the mask, or None for the one of the highest predicted IoU; the first of equals.
+        one of `FIRST_MASKS`, see `Prompter.first_answer`; the first of equals.
 
     Raises:
         ValueError: see `evaluate_clicks`.
     """
-    choices = (None, 0, 1, 2)
-    answers = [NetworkAnswer(network, choice) for choice in choices]
+    answers = [NetworkAnswer(network, choice) for choice in FIRST_MASKS]
     found = [_mean_iou(evaluate_clicks(one, training_items, None, (1,), seed, progress), 1) for one in answers]
-    return choices[found.index(max(found))]
+    return FIRST_MASKS[found.index(max(found))]
 
 
 def best_superpixel_levels(

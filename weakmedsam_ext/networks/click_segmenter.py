@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from .prompter import Prompter
+from .prompter import Prompter, check_first_mask
 
 __all__ = ["ClickSegmenter"]
 
@@ -20,26 +20,23 @@ NOTHING = -10.0  # logit where no click asks for anything
 class ClickSegmenter(nn.Module):
     """Segment what clicks ask for; the clicks are a second channel beside the image, see `DrawClicksd`.
 
-    Items are answered on their own: one click, which may mean several things, by one of three masks, several clicks by
-    the single mask, and no click by the logit -10 everywhere.
+    Items are answered on their own: one click, which may mean several things, by the mask that is chosen for that,
+    several clicks by the single mask, and no click by the logit -10 everywhere.
 
     `load_checkpoint` reads files of the promptable network alone, and reads those of this network into one.
 
     Args:
         network: promptable network, see `Prompter`; it becomes `backbone`.
-        first_mask: which of the three masks answers one click, 0 to 2; unless given, the one of the highest predicted
-            IoU.
+        first_mask: what answers one click, see `Prompter.first_answer`.
 
     Raises:
         ValueError: when there is no such mask.
     """
 
-    def __init__(self, network: nn.Module, first_mask: int | None = None) -> None:
+    def __init__(self, network: nn.Module, first_mask: int | str | None = None) -> None:
         super().__init__()
-        if first_mask not in (None, 0, 1, 2):
-            raise ValueError(f"first_mask: expected 0, 1, 2 or None, but got {first_mask!r}.")
         self.backbone: Any = network
-        self.first_mask = first_mask
+        self.first_mask = check_first_mask(first_mask)
 
     def forward(self, image: Tensor) -> Tensor:
         """Segment.
@@ -61,12 +58,12 @@ class ClickSegmenter(nn.Module):
         picture, clicks = image[:, :1], image[:, 1]
         count = (clicks.abs() == 1).flatten(1).sum(1)
         logits = torch.full_like(picture, NOTHING)
-        for chosen, multimask in ((count == 1, True), (count > 1, False)):
+        for chosen, ambiguous in ((count == 1, True), (count > 1, False)):
             if chosen.any():
-                logits[chosen] = self._answer(picture[chosen], clicks[chosen], multimask).to(logits.dtype)
+                logits[chosen] = self._answer(picture[chosen], clicks[chosen], ambiguous).to(logits.dtype)
         return logits
 
-    def _answer(self, picture: Tensor, clicks: Tensor, multimask: bool) -> Tensor:
+    def _answer(self, picture: Tensor, clicks: Tensor, ambiguous: bool) -> Tensor:
         """Logits (B, 1, *spatial) of items that all have clicks."""
         prompter = Prompter(self.backbone)
         points, labels = _points(clicks)
@@ -74,10 +71,11 @@ class ClickSegmenter(nn.Module):
             name = type(self.backbone).__name__
             raise ValueError(f"clicks: {name} takes no background clicks (label 0); leave them out.")
         prompts = points.unsqueeze(1), labels.unsqueeze(1)
-        masks, iou = (x[:, 0] for x in prompter.answer(prompter.encode(picture), *prompts, multimask))
-        surest = iou.argmax(1)
-        chosen = torch.full_like(surest, self.first_mask) if multimask and self.first_mask is not None else surest
-        best = masks[torch.arange(len(masks), device=masks.device), chosen].unsqueeze(1)
+        embedding = prompter.encode(picture)
+        if ambiguous:
+            best = prompter.first_answer(embedding, *prompts, self.first_mask)[0][:, 0]
+        else:
+            best = prompter.answer(embedding, *prompts)[0][:, 0]
         mode = "bilinear" if prompter.spatial_dims == 2 else "trilinear"
         return F.interpolate(best.float(), tuple(picture.shape[2:]), mode=mode, align_corners=False)
 

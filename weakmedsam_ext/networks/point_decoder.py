@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ._segment_anything import modeling
+from .click_affinity import ClickedCells
 
 __all__ = ["BatchedDecoding", "FastAttention", "PointMaskDecoder", "PointPromptEncoder", "use_fast_attention"]
 
@@ -81,6 +82,7 @@ class BatchedDecoding:
         multimask: bool,
         mask_logits: Tensor | None = None,
         embed_masks: Callable[[Tensor], Tensor] | None = None,
+        cells: ClickedCells | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Predict masks.
 
@@ -92,6 +94,7 @@ class BatchedDecoding:
             mask_logits: a mask prompt for every prompt set, (B, Q, 1, *4 grid).
             embed_masks: maps mask prompts (pairs, 1, *4 grid) to (pairs, P, *grid), which is added to the embedding;
                 only as many at once as are decoded at once.
+            cells: of a `ClickAffinity`, for B * Q prompt sets.
 
         Returns:
             mask logits (B, Q, M, *4 grid) and predicted IoU (B, Q, M), M = 3 or 1.
@@ -107,12 +110,13 @@ class BatchedDecoding:
             image = embedding[pairs[part]]
             if mask_logits is not None and embed_masks is not None:
                 image = image + embed_masks(mask_logits.flatten(0, 1)[part])
-            parts.append(self._decode_pairs(image, position, tokens, multimask))
+            seen = None if cells is None else ClickedCells(cells.details[part], cells.affinity[part], cells.heads)
+            parts.append(self._decode_pairs(image, position, tokens, multimask, seen))
         masks, iou = (torch.cat(part).unflatten(0, (batch, queries)) for part in zip(*parts, strict=True))
         return masks, iou
 
     def _decode_pairs(
-        self, embedding: Tensor, position: Tensor, sparse: Tensor, multimask: bool
+        self, embedding: Tensor, position: Tensor, sparse: Tensor, multimask: bool, cells: ClickedCells | None
     ) -> tuple[Tensor, Tensor]:
         """Answer one prompt set (N, P) on each embedding (P, *grid) of a batch."""
         grid, count = embedding.shape[2:], len(sparse)
@@ -124,9 +128,18 @@ class BatchedDecoding:
 
         wanted = list(range(1, self.num_mask_tokens)) if multimask else [0]
         upscaled = self.output_upscaling(image.transpose(1, 2).unflatten(-1, grid))
-        weights = torch.stack([self.output_hypernetworks_mlps[i](hidden[:, 1 + i]) for i in wanted], dim=1)
-        masks = (weights @ upscaled.flatten(2)).unflatten(-1, upscaled.shape[2:])
+        if cells is not None:
+            upscaled = upscaled + cells.details
+        masks = self._weigh(self.output_hypernetworks_mlps, hidden, wanted, upscaled)
+        if cells is not None:
+            masks = masks + self._weigh(cells.heads, hidden, wanted, cells.affinity)
         return masks, self.iou_prediction_head(hidden[:, 0])[:, wanted]
+
+    @staticmethod
+    def _weigh(heads: nn.ModuleList, hidden: Tensor, wanted: Sequence[int], maps: Tensor) -> Tensor:
+        """Sums (R, M, *grid) of maps (R, C, *grid), weighted by the heads of the wanted mask tokens."""
+        weights = torch.stack([heads[i](hidden[:, 1 + i]) for i in wanted], dim=1)
+        return (weights @ maps.flatten(2)).unflatten(-1, maps.shape[2:])
 
 
 class PointMaskDecoder(BatchedDecoding, modeling.MaskDecoder):

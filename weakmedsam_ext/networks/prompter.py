@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["Prompter"]
+__all__ = ["FIRST_MASKS", "Prompter", "check_first_mask"]
+
+SINGLE = "single"
+FIRST_MASKS = (None, 0, 1, 2, SINGLE)  # what may answer a click that may mean several things, see `Prompter`
+
+
+def check_first_mask(first_mask: int | str | None) -> int | str | None:
+    """Return the choice, one of `FIRST_MASKS`.
+
+    Raises:
+        ValueError: when there is no such mask.
+    """
+    if first_mask not in FIRST_MASKS:
+        raise ValueError(f"first_mask: expected 0, 1, 2, 'single' or None, but got {first_mask!r}.")
+    return first_mask
 
 
 class Prompter(nn.Module):
@@ -41,8 +56,10 @@ class Prompter(nn.Module):
         return self.network.encode(image)[1] if self.spatial_dims == 2 else self.network.encode(image)
 
     def cell_features(self, embedding: Tensor) -> Tensor:
-        """Features of every cell of the masks before any prompt, (B, C, *grid), of an embedding (B, P, *tokens)."""
-        return self.network.mask_decoder.output_upscaling(embedding)
+        """Features of every cell of the masks before any prompt, (B, C, *grid), of what `encode` gave."""
+        upscaling = self.network.mask_decoder.output_upscaling
+        affinity = getattr(self.network, "click_affinity", None)
+        return upscaling(embedding) if affinity is None else affinity.features(embedding, upscaling)
 
     def answer(
         self,
@@ -82,3 +99,27 @@ class Prompter(nn.Module):
         )
         masks, iou = (x.unflatten(0, batch) for x in answers)
         return masks, iou
+
+    def first_answer(
+        self, embedding: Tensor, points: Tensor, point_labels: Tensor, first_mask: int | str | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Answer clicks that may mean several things, by one mask all the same.
+
+        Args:
+            embedding: see `answer`.
+            points: see `answer`.
+            point_labels: see `answer`.
+            first_mask: which of the three masks, 0 to 2; "single" for the mask of unambiguous prompts; None for the one
+                of the three that has the highest predicted IoU.
+
+        Returns:
+            mask logits (B, Q, 1, *grid) and predicted IoU (B, Q, 1).
+        """
+        masks, iou = self.answer(embedding, points, point_labels, multimask=first_mask != SINGLE)
+        if first_mask == SINGLE:
+            return masks, iou
+        best = iou.argmax(2, keepdim=True)
+        if isinstance(first_mask, int):
+            best = torch.full_like(best, first_mask)
+        index = best.reshape(*best.shape, *(1,) * (masks.ndim - 3)).expand(-1, -1, -1, *masks.shape[3:])
+        return masks.gather(2, index), iou.gather(2, best)

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ._segment_anything import modeling
+from .channel_norm import ChannelNorm
 from .checks import check_image, check_mask_logits, check_points
+from .click_affinity import ClickAffinity
 from .point_decoder import BatchedDecoding, use_fast_attention
 from .window_attention import TransformerBlock, WindowAttention, logsumexp
 
@@ -34,6 +36,8 @@ class SAMMed3D(nn.Module):
         window_size: side of the attention windows of the other blocks, in tokens.
         prompt_dim: channels P of the embedding, a multiple of 24.
         iou_head_hidden_dim: hidden width of the head that predicts IoU.
+        detail_dim: hidden channels of a `ClickAffinity`, for networks that are trained from random weights; 0 for none,
+            as published.
 
     Raises:
         ValueError: when `img_size` is not a multiple of `patch_size` or `prompt_dim` not of 24.
@@ -50,6 +54,7 @@ class SAMMed3D(nn.Module):
         window_size: int = 14,
         prompt_dim: int = 384,
         iou_head_hidden_dim: int = 256,
+        detail_dim: int = 0,
     ) -> None:
         super().__init__()
         if img_size < patch_size or img_size % patch_size:
@@ -66,6 +71,9 @@ class SAMMed3D(nn.Module):
         )
         self.prompt_encoder = VolumePromptEncoder(prompt_dim, img_size)
         self.mask_decoder = VolumeMaskDecoder(prompt_dim, iou_head_hidden_dim)
+        self.click_affinity = None
+        if detail_dim:
+            self.click_affinity = ClickAffinity(3, prompt_dim, prompt_dim // 8, max(1, patch_size // 4), detail_dim)
 
     @property
     def spatial_dims(self) -> int:
@@ -90,13 +98,14 @@ class SAMMed3D(nn.Module):
                 zero.
 
         Returns:
-            embedding (B, P, d, h, w).
+            embedding (B, P, d, h, w); with details behind its P channels if there is a `ClickAffinity`.
 
         Raises:
             ValueError: when shape or values do not fit.
         """
         check_image(volume, (self.img_size,) * 3, (1,))
-        return self.image_encoder(volume)
+        embedding = self.image_encoder(volume)
+        return embedding if self.click_affinity is None else self.click_affinity.append(embedding, volume)
 
     def decode(
         self,
@@ -109,7 +118,7 @@ class SAMMed3D(nn.Module):
         """Answer one prompt set a volume.
 
         Args:
-            embedding: (B, P, d, h, w) from `encode`.
+            embedding: from `encode`.
             points: (B, N, 3) in array index order (axis 0, 1, 2), in voxels of the network's input.
             point_labels: (B, N), 1 object, 0 background, -1 padding.
             mask_logits: logits of an earlier answer as mask prompt, (B, 1, 4d, 4h, 4w). None stands for logits of zero,
@@ -132,7 +141,12 @@ class SAMMed3D(nn.Module):
         dense = self.prompt_encoder.mask_downscaling(mask_logits)
         sparse = self.prompt_encoder.embed_points(points, point_labels).unsqueeze(1)
         position = self.prompt_encoder.dense_position(self.grid)
-        masks, iou = self.mask_decoder.decode(embedding + dense, position, sparse, multimask)
+        cells = None
+        if self.click_affinity is not None:
+            upscaling = self.mask_decoder.output_upscaling
+            cells = self.click_affinity(embedding, upscaling, points.unsqueeze(1), point_labels.unsqueeze(1))
+            embedding = self.click_affinity.split(embedding)[0]
+        masks, iou = self.mask_decoder.decode(embedding + dense, position, sparse, multimask, cells=cells)
         return masks[:, 0], iou[:, 0]
 
     def forward(
@@ -145,19 +159,6 @@ class SAMMed3D(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Encode the volumes, then answer the prompts; see `encode` and `decode`."""
         return self.decode(self.encode(volume), points, point_labels, mask_logits, multimask)
-
-
-class LayerNorm3d(nn.Module):
-    """Layer norm over the channels of (B, C, D, H, W)."""
-
-    def __init__(self, num_channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(num_channels))
-        self.bias = nn.Parameter(torch.zeros(num_channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, D, H, W) to the same shape."""
-        return F.layer_norm(x.movedim(1, -1), self.weight.shape, self.weight, self.bias, eps=1e-6).movedim(-1, 1)
 
 
 class PatchEmbedding(nn.Module):
@@ -249,9 +250,9 @@ class VolumeEncoder(nn.Module):
         )
         self.neck = nn.Sequential(
             nn.Conv3d(dim, out_channels, 1, bias=False),
-            LayerNorm3d(out_channels),
+            ChannelNorm(out_channels),
             nn.Conv3d(out_channels, out_channels, 3, padding=1, bias=False),
-            LayerNorm3d(out_channels),
+            ChannelNorm(out_channels),
         )
 
     def forward(self, volume: Tensor) -> Tensor:
@@ -288,10 +289,10 @@ class VolumePromptEncoder(nn.Module):
         self.no_mask_embed = nn.Embedding(1, prompt_dim)
         self.mask_downscaling = nn.Sequential(
             nn.Conv3d(1, mask_channels // 4, 2, stride=2),
-            LayerNorm3d(mask_channels // 4),
+            ChannelNorm(mask_channels // 4),
             nn.GELU(),
             nn.Conv3d(mask_channels // 4, mask_channels, 2, stride=2),
-            LayerNorm3d(mask_channels),
+            ChannelNorm(mask_channels),
             nn.GELU(),
             nn.Conv3d(mask_channels, prompt_dim, 1),
         )
@@ -328,7 +329,7 @@ class VolumeMaskDecoder(BatchedDecoding, nn.Module):
         self.mask_tokens = nn.Embedding(NUM_MASK_TOKENS, dim)
         self.output_upscaling = nn.Sequential(
             nn.ConvTranspose3d(dim, dim // 4, 2, stride=2),
-            LayerNorm3d(dim // 4),
+            ChannelNorm(dim // 4),
             nn.GELU(),
             nn.ConvTranspose3d(dim // 4, dim // 8, 2, stride=2),
             nn.GELU(),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ._segment_anything import modeling
 from .checks import check_image, check_mask_logits, check_points
+from .click_affinity import ClickAffinity
 from .point_decoder import PointMaskDecoder, PointPromptEncoder, use_fast_attention
 from .window_attention import TransformerBlock
 
@@ -88,6 +89,7 @@ class PromptableSAM(nn.Module):
         decoder_mlp_dim: hidden width of the two-way transformer's MLP.
         iou_head_hidden_dim: hidden width of the head that predicts IoU.
         normalize: whether intensities are standardised with SAM's RGB mean and deviation.
+        detail_dim: hidden channels of a `ClickAffinity`; 0 for none.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class PromptableSAM(nn.Module):
         decoder_mlp_dim: int,
         iou_head_hidden_dim: int,
         normalize: bool,
+        detail_dim: int = 0,
     ) -> None:
         super().__init__()
         self.img_size = img_size
@@ -117,6 +120,9 @@ class PromptableSAM(nn.Module):
             transformer=use_fast_attention(transformer),
             iou_head_hidden_dim=iou_head_hidden_dim,
         )
+        self.click_affinity = None
+        if detail_dim:
+            self.click_affinity = ClickAffinity(2, prompt_dim, prompt_dim // 8, max(1, stride // 4), detail_dim)
 
     @property
     def spatial_dims(self) -> int:
@@ -140,18 +146,21 @@ class PromptableSAM(nn.Module):
             image: (B, 3, H, W), or (B, 1, H, W) which is repeated to three channels; intensities in 0..1.
 
         Returns:
-            features (B, E, h, w) before the neck and embedding (B, P, h, w) after it.
+            features (B, E, h, w) before the neck and embedding (B, P, h, w) after it; with details behind its P
+            channels if there is a `ClickAffinity`.
 
         Raises:
             ValueError: when shape or values do not fit.
         """
         check_image(image, (self.img_size, self.img_size), (1, 3))
+        given = image
         image = image.expand(-1, 3, -1, -1)
         if self.normalize:
             image = (255 * image - image.new_tensor(PIXEL_MEAN).view(3, 1, 1)) / image.new_tensor(PIXEL_STD).view(
                 3, 1, 1
             )
-        return self.image_encoder(image)
+        features, embedding = self.image_encoder(image)
+        return features, embedding if self.click_affinity is None else self.click_affinity.append(embedding, given)
 
     def decode(
         self,
@@ -164,7 +173,7 @@ class PromptableSAM(nn.Module):
         """Answer point prompts.
 
         Args:
-            embedding: (B, P, h, w) from `encode`.
+            embedding: from `encode`.
             points: (B, Q, N, 2), Q sets of N points on each image, x and y in pixels of the network's input.
             point_labels: (B, Q, N), 1 object, 0 background, -1 padding.
             multimask: three masks for an ambiguous prompt instead of one.
@@ -180,12 +189,16 @@ class PromptableSAM(nn.Module):
         batch = points.shape[:2]
         sparse = self.prompt_encoder.embed_points(points.flatten(0, 1), point_labels.flatten(0, 1)).unflatten(0, batch)
         position = self.prompt_encoder.get_dense_pe()
+        cells = None
+        if self.click_affinity is not None:
+            cells = self.click_affinity(embedding, self.mask_decoder.output_upscaling, points.flip(-1), point_labels)
+            embedding = self.click_affinity.split(embedding)[0]
         if mask_logits is None:
             no_mask = self.prompt_encoder.no_mask_embed.weight[..., None, None]
-            return self.mask_decoder.decode(embedding + no_mask, position, sparse, multimask)
+            return self.mask_decoder.decode(embedding + no_mask, position, sparse, multimask, cells=cells)
         check_mask_logits(mask_logits, (*batch, 1, *(4 * side for side in embedding.shape[2:])))
         embed_masks = self.prompt_encoder.mask_downscaling
-        return self.mask_decoder.decode(embedding, position, sparse, multimask, mask_logits, embed_masks)
+        return self.mask_decoder.decode(embedding, position, sparse, multimask, mask_logits, embed_masks, cells)
 
     def forward(
         self,

@@ -46,6 +46,8 @@ class SAMUS(PromptableSAM):
         iou_head_hidden_dim: hidden width of the head that predicts IoU.
         normalize: standardise with SAM's RGB statistics; the released weights were trained without.
         cnn_dims: channels of the CNN branch before its last step, three; smaller for training on CPUs.
+        detail_dim: hidden channels of a `ClickAffinity`, for networks that are trained from random weights; 0 for none,
+            as published.
 
     Raises:
         ValueError: when `img_size` is not a positive multiple of 8.
@@ -64,6 +66,7 @@ class SAMUS(PromptableSAM):
         iou_head_hidden_dim: int = 256,
         normalize: bool = False,
         cnn_dims: Sequence[int] = (64, 128, 256),
+        detail_dim: int = 0,
     ) -> None:
         if img_size < STRIDE or img_size % STRIDE:
             raise ValueError(f"img_size: expected a positive multiple of {STRIDE}, but got {img_size}.")
@@ -71,7 +74,15 @@ class SAMUS(PromptableSAM):
             img_size, embed_dim, depth, num_heads, global_attn_indexes, window_size, prompt_dim, cnn_dims
         )
         super().__init__(
-            encoder, img_size, STRIDE, embed_dim, prompt_dim, decoder_mlp_dim, iou_head_hidden_dim, normalize
+            encoder,
+            img_size,
+            STRIDE,
+            embed_dim,
+            prompt_dim,
+            decoder_mlp_dim,
+            iou_head_hidden_dim,
+            normalize,
+            detail_dim,
         )
 
 

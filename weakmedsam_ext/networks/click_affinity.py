@@ -1,0 +1,133 @@
+"""Masks that follow borders within a token: the affinity of every cell to the places that were clicked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from monai.networks.layers import Conv
+from monai.networks.utils import pixelshuffle, pixelunshuffle
+from torch import Tensor, nn
+
+from .channel_norm import ChannelNorm
+
+__all__ = ["ClickAffinity", "ClickedCells"]
+
+UPSCALING = 4  # cells a token along each axis, in all masks of SAM's kind
+# of the affinity to object clicks, of that to background clicks, and a constant: an untrained network's mask is what
+# has an affinity of more than a half to an object click
+INITIAL_WEIGHTS = (6.0, -6.0, -3.0)
+
+
+class ClickedCells(NamedTuple):
+    """What a mask decoder gets of a `ClickAffinity`, for R prompt sets.
+
+    Attributes:
+        details: to be added to the upscaled embedding, (R, C, *grid).
+        affinity: of every cell to object clicks, to background clicks, and 1, (R, 3, *grid).
+        heads: what the three weigh in the logits of a mask, of its token: one linear layer P -> 3 a mask.
+    """
+
+    details: Tensor
+    affinity: Tensor
+    heads: nn.ModuleList
+
+
+class ClickAffinity(nn.Module):
+    """Lets the masks of a promptable network follow what is like the places that were clicked.
+
+    SAM's decoder draws the cells within a token from that token alone, and learns only from the clicks what a click
+    means: a small network that is trained for minutes answers by blocks around the click. Two additions change that:
+
+    - **details**: convolutions on the image, at the resolution of the masks, are added to the upscaled embedding, as in
+      SAM 2 (Ravi et al., ICLR 2025). The sum before any prompt are the features of the cells.
+    - **affinity**: exp(-gain * mean_c |f_c(click) - f_c(cell)|), which `RegionAffinityLoss` teaches to be the
+      probability that both are in one region (after AffinityNet, Ahn and Kwak, CVPR 2018). Of several clicks of a kind
+      the nearest in features counts. The token of a mask decides how much all this weighs in its logits.
+
+    The network's `encode` appends the details of a token's cells to the channels of its embedding, so that one tensor
+    still holds all that `decode` needs.
+
+    Args:
+        spatial_dims: 2 or 3.
+        prompt_dim: channels P of the embedding.
+        channels: C of the upscaled embedding.
+        cell_size: pixels or voxels a cell along each axis.
+        detail_dim: hidden channels of the convolutions.
+        num_masks: mask tokens of the network.
+        gain: of the distance of features, as in the loss.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        prompt_dim: int,
+        channels: int,
+        cell_size: int,
+        detail_dim: int,
+        num_masks: int = 4,
+        gain: float = 4.0,
+    ) -> None:
+        super().__init__()
+        self.spatial_dims = spatial_dims
+        self.prompt_dim = prompt_dim
+        self.cell_size = cell_size
+        self.gain = gain
+        convolution = Conv[Conv.CONV, spatial_dims]
+        layers: list[nn.Module] = []
+        for before, stride in ((1, 1), *[(detail_dim, cell_size)] * (cell_size > 1), (detail_dim, 1)):
+            layers += [
+                convolution(before, detail_dim, 3, stride, padding=1, bias=False),
+                ChannelNorm(detail_dim),
+                nn.GELU(),
+            ]
+        self.details = nn.Sequential(*layers, convolution(detail_dim, channels, 3, padding=1))
+        self.heads = nn.ModuleList(nn.Linear(prompt_dim, len(INITIAL_WEIGHTS)) for _ in range(num_masks))
+        for head in self.heads:
+            nn.init.zeros_(head.get_parameter("weight"))
+            head.get_parameter("bias").data = torch.tensor(INITIAL_WEIGHTS)
+
+    def append(self, embedding: Tensor, image: Tensor) -> Tensor:
+        """Append details of images (B, 1 or 3 alike, *spatial) to (B, P, *tokens): (B, P + C * 4^dims, *tokens)."""
+        return torch.cat([embedding, pixelunshuffle(self.details(image[:, :1]), self.spatial_dims, UPSCALING)], dim=1)
+
+    def split(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Undo `append`: the embedding (B, P, *tokens) and the details (B, C, *grid)."""
+        tokens, details = embedding[:, : self.prompt_dim], embedding[:, self.prompt_dim :]
+        return tokens, pixelshuffle(details, self.spatial_dims, UPSCALING)
+
+    def features(self, embedding: Tensor, upscaling: Callable[[Tensor], Tensor]) -> Tensor:
+        """Features of every cell (B, C, *grid) of what `append` gave; the decoder's upscaling maps P to C channels."""
+        tokens, details = self.split(embedding)
+        return upscaling(tokens) + details
+
+    def forward(
+        self, embedding: Tensor, upscaling: Callable[[Tensor], Tensor], points: Tensor, point_labels: Tensor
+    ) -> ClickedCells:
+        """Compare every cell with the clicks.
+
+        Args:
+            embedding: of `append`.
+            upscaling: of the mask decoder.
+            points: (B, Q, N, dims), in array index order, in pixels or voxels.
+            point_labels: (B, Q, N), 1 object, 0 background, others count for neither.
+
+        Returns:
+            what the decoder needs, R = B * Q.
+        """
+        details = self.split(embedding)[1]
+        features = self.features(embedding, upscaling)
+        grid = features.shape[2:]
+        flat = features.flatten(2)  # (B, C, cells)
+        index = torch.zeros(points.shape[:-1], dtype=torch.long, device=points.device)
+        for axis, size in enumerate(grid):
+            index = index * size + (points[..., axis] / self.cell_size).long().clamp(0, size - 1)
+        clicked = flat.gather(2, index.flatten(1).unsqueeze(1).expand(-1, flat.shape[1], -1))
+        distance = torch.cdist(clicked.mT.contiguous(), flat.mT.contiguous(), p=1.0) / flat.shape[1]
+        affinity = torch.exp(-self.gain * distance).unflatten(1, index.shape[1:])  # (B, Q, N, cells)
+        kinds = [
+            affinity.where((point_labels == label).unsqueeze(-1), 0).amax(2) for label in (1, 0)
+        ]  # each (B, Q, cells)
+        maps = torch.stack([*kinds, torch.ones_like(kinds[0])], dim=2).unflatten(-1, grid)
+        return ClickedCells(details.repeat_interleave(points.shape[1], dim=0), maps.flatten(0, 1), self.heads)
