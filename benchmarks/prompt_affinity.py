@@ -32,7 +32,7 @@ from weakmedsam_ext.networks import (
 )
 
 THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-WALKS = tuple(product((16.0, 64.0), (16, 64)))  # beta, steps
+WALKS = tuple(product((4.0, 16.0, 64.0), (16, 64)))  # beta, steps
 
 
 class ImageGuide(nn.Module):
@@ -60,11 +60,16 @@ def guides(trained: nn.Module, untrained: nn.Module) -> dict[str, list[tuple[str
     def of(network: nn.Module) -> list[tuple[str, Any]]:
         return [(name, PromptAffinity(network, grid, combine, scale=scale)) for name, combine, scale, grid in asked]
 
+    def features(network: nn.Module) -> list[tuple[str, Any]]:
+        return [("", PromptAffinity(network, combine="features"))]
+
     return {
         "CAM alone": [("", None)],
         "image": [("", ImageGuide(trained))],
         "random weights": of(untrained),
         "pre-trained": of(trained),
+        "features, random weights": features(untrained),
+        "features, pre-trained": features(trained),
     }
 
 

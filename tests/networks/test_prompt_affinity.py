@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from weakmedsam_ext.networks import COMBINATIONS, PromptAffinity, build_network, point_grid
+from weakmedsam_ext.networks import COMBINATIONS, PromptAffinity, Prompter, build_network, point_grid
 
 
 class Halves(nn.Module):
@@ -102,3 +102,15 @@ def test_guide_has_the_asked_size():
 def test_wrong_settings_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         PromptAffinity(Halves(), **arguments)
+
+
+@torch.no_grad()
+def test_features_are_those_of_the_cells_and_nothing_is_asked(monkeypatch):
+    torch.manual_seed(0)
+    network = build_network("samus_small", img_size=64, depth=1, global_attn_indexes=(0,)).eval()
+    image = torch.rand(2, 1, 64, 64)
+    cells = Prompter(network).cell_features(network.encode(image)[1])
+    monkeypatch.setattr(network, "decode", None)
+    assert torch.equal(PromptAffinity(network, combine="features", size=32)(image), cells)
+    halved = PromptAffinity(network, combine="features", size=16)(image)
+    torch.testing.assert_close(halved, cells.unflatten(-1, (16, 2)).unflatten(-3, (16, 2)).mean((-1, -3)))

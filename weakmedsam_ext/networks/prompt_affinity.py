@@ -7,9 +7,12 @@ from monai.utils import look_up_option
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .prompter import Prompter
+
 __all__ = ["COMBINATIONS", "PromptAffinity", "point_grid"]
 
 COMBINATIONS = ("sum_logits", "mean_logits", "mean_probability", "probabilities")
+FEATURES = "features"
 
 
 def point_grid(img_size: int, grid_size: int) -> Tensor:
@@ -42,6 +45,8 @@ class PromptAffinity(nn.Module):
             LA 2018 cases, with a small network pre-trained on their slices, each at its best beta, pseudo-labels had
             Dice 0.27, 0.29, 0.37 and 0.38 in this order, with random weights 0.33, CAMs alone 0.24. The default is the
             cheaper of the best two; it wants a walk with beta 16 rather than 4.
+            "features" asks nothing: the guide are the features of the cells, of which `RegionAffinityLoss` makes the
+            walk's affinity with beta 4 the probability that two cells are in one region.
         size: side of the guide map in cells, to which masks are averaged or interpolated.
         scale: which mask is meant: None for the network's single mask, 0, 1 or 2 for one of its three for ambiguous
             prompts.
@@ -66,7 +71,7 @@ class PromptAffinity(nn.Module):
                 raise ValueError(f"{name}: expected at least 1, but got {value}.")
         self.backbone = backbone
         self.grid_size = grid_size
-        self.combine: str = look_up_option(combine, COMBINATIONS)
+        self.combine: str = look_up_option(combine, (*COMBINATIONS, FEATURES))
         self.size = size
         self.scale = None if scale is None else look_up_option(scale, (0, 1, 2))
         self.prompt_batch_size = prompt_batch_size or grid_size**2
@@ -75,11 +80,13 @@ class PromptAffinity(nn.Module):
         self.register_buffer("points", point_grid(img_size, grid_size), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Guide maps (B, G, size, size) of images (B, 1 or 3, H, W); G is 1, or g * g for "probabilities"."""
+        """Guide maps (B, G, size, size) of images (B, 1 or 3, H, W); G is 1, g * g for "probabilities"."""
         return self.guide(self.backbone.encode(image)[1])  # type: ignore[operator]
 
     def guide(self, embedding: Tensor) -> Tensor:
-        """Guide maps (B, G, size, size) of images whose embedding (B, P, h, w) is there already."""
+        """Guide maps (B, G, size, size) of images whose embedding is there already."""
+        if self.combine == FEATURES:
+            return self._resized(Prompter(self.backbone).cell_features(embedding).float())
         total, parts = torch.zeros((), device=embedding.device), []
         for points in self.points.split(self.prompt_batch_size):
             answers = self._answers(embedding, points)
@@ -98,7 +105,10 @@ class PromptAffinity(nn.Module):
         points = points.expand(len(embedding), -1, -1, -1)
         labels = torch.ones(points.shape[:-1], dtype=torch.long, device=points.device)
         masks, _ = self.backbone.decode(embedding, points, labels, self.scale is not None)  # type: ignore[operator]
-        masks = masks[:, :, self.scale or 0].float()
-        if masks.shape[-1] % self.size == 0:
-            return F.avg_pool2d(masks, masks.shape[-1] // self.size)
-        return F.interpolate(masks, (self.size, self.size), mode="bilinear", align_corners=False)
+        return self._resized(masks[:, :, self.scale or 0].float())
+
+    def _resized(self, maps: Tensor) -> Tensor:
+        """Maps (B, C, side, side) on the cells of the guide."""
+        if maps.shape[-1] % self.size == 0:
+            return F.avg_pool2d(maps, maps.shape[-1] // self.size)
+        return F.interpolate(maps, (self.size, self.size), mode="bilinear", align_corners=False)
