@@ -13,7 +13,7 @@ NETWORKS = [("samus_small", 32, 2), ("sam_med3d_small", 16, 4)]
 
 def small(name, size, seed=0):
     torch.manual_seed(seed)
-    return build_network(name, img_size=size, depth=2, global_attn_indexes=(1,)).eval()
+    return build_network(name, img_size=size, detail_dim=8, depth=2, global_attn_indexes=(1,)).eval()
 
 
 def prompts(dims, size):
