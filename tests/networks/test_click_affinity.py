@@ -105,7 +105,7 @@ def test_gradients_reach_details_and_heads(name, size, cell):
 @torch.no_grad()
 @pytest.mark.parametrize(("name", "size", "cell"), NETWORKS)
 def test_an_untrained_network_answers_by_what_is_like_the_click(name, size, cell):
-    """Halves of two intensities: a click raises the logits of its half over the other; what no click changes drops out."""
+    """Halves of two intensities: a click raises the logits of its half; what no click changes drops out."""
     half = torch.zeros(1, 1, *[size] * (3 if "3d" in name else 2))
     half[..., size // 2 :] = 1
     for seed in range(3):
