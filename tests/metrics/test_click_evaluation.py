@@ -123,8 +123,10 @@ def test_the_mask_of_the_highest_predicted_iou_answers_the_first_click():
 
 
 class ThreeHalves(torch.nn.Module):
-    """Three masks of an image of 8 x 8: everything, the left half, nothing; surest of the first; the single
-    mask is the left quarter of that half."""
+    """Three masks of an image of 8 x 8: everything, the left half, nothing; surest of the first.
+
+    The single mask is the upper quarter of that half.
+    """
 
     spatial_dims = 2
     takes_background_clicks = True

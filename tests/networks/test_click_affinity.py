@@ -8,7 +8,7 @@ from torch import nn
 
 from weakmedsam_ext.networks import ClickAffinity, Prompter, build_network, point_decoder
 
-NETWORKS = [("samus_small", 32, 2), ("sam_med3d_small", 16, 4)]
+NETWORKS = [("samus_small", 32), ("sam_med3d_small", 16)]
 
 
 def small(name, size, seed=0):
@@ -52,9 +52,9 @@ def test_affinity_by_hand(dims, cell):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("name", "size", "cell"), NETWORKS)
+@pytest.mark.parametrize(("name", "size"), NETWORKS)
 @pytest.mark.parametrize("multimask", [False, True])
-def test_a_mask_is_that_of_the_decoder_and_the_affinity(name, size, cell, multimask):
+def test_a_mask_is_that_of_the_decoder_and_the_affinity(name, size, multimask):
     """What a decoder without it gives for details of 0, plus the maps weighed by the heads."""
     network = small(name, size)
     prompter = Prompter(network)
@@ -73,8 +73,8 @@ def test_a_mask_is_that_of_the_decoder_and_the_affinity(name, size, cell, multim
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("name", "size", "cell"), NETWORKS)
-def test_prompt_sets_do_not_mix(name, size, cell, monkeypatch):
+@pytest.mark.parametrize(("name", "size"), NETWORKS)
+def test_prompt_sets_do_not_mix(name, size, monkeypatch):
     """Decoded in parts, and one after the other."""
     network = small(name, size)
     for head in network.click_affinity.heads:
@@ -91,8 +91,8 @@ def test_prompt_sets_do_not_mix(name, size, cell, monkeypatch):
             torch.testing.assert_close(alone[0, 0], together[b, q], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "size", "cell"), NETWORKS)
-def test_gradients_reach_details_and_heads(name, size, cell):
+@pytest.mark.parametrize(("name", "size"), NETWORKS)
+def test_gradients_reach_details_and_heads(name, size):
     network = small(name, size).train()
     prompter = Prompter(network)
     points, labels = prompts(network.spatial_dims, size)
@@ -103,8 +103,8 @@ def test_gradients_reach_details_and_heads(name, size, cell):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("name", "size", "cell"), NETWORKS)
-def test_an_untrained_network_answers_by_what_is_like_the_click(name, size, cell):
+@pytest.mark.parametrize(("name", "size"), NETWORKS)
+def test_an_untrained_network_answers_by_what_is_like_the_click(name, size):
     """Halves of two intensities: a click raises the logits of its half; what no click changes drops out."""
     half = torch.zeros(1, 1, *[size] * (3 if "3d" in name else 2))
     half[..., size // 2 :] = 1

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..losses import clicked_regions, mask_iou, region_numbers
-from ..networks import Prompter
+from ..networks import Prompter, select_masks
 from ..transforms import simulate_clicks
 
 __all__ = ["ClickRound", "ClickRounds", "Dialogues"]
@@ -127,7 +127,7 @@ class ClickRounds(nn.Module):
         ]
         targets = clicked_regions(regions, points[:, :, 0], answers[0][1].shape[3:])
         scale = torch.randint(targets.shape[2], points.shape[:2]).to(image.device)  # (B, Q)
-        target = _select(targets, scale)
+        target = select_masks(targets, scale)
         rounds = []
         for part, logits, iou in answers:
             meant = targets[:, part] if logits.shape[2] > 1 else target[:, part]
@@ -190,12 +190,6 @@ def _regions_of_scale(regions: Tensor, points: Tensor, scale: Tensor) -> Tensor:
     return regions[batch, scale] == numbers.reshape(*numbers.shape, *(1,) * (regions.ndim - 2))
 
 
-def _select(masks: Tensor, index: Tensor) -> Tensor:
-    """One of M masks (B, Q, M, *grid) for every prompt, (B, Q, 1, *grid)."""
-    ones = (1,) * (masks.ndim - 2)
-    return masks.gather(2, index.reshape(*index.shape, *ones).expand(-1, -1, 1, *masks.shape[3:]))
-
-
 def _best_fitting(logits: Tensor, target: Tensor) -> Tensor:
     """The mask (B, Q, 1, *grid) out of (B, Q, M, *grid) that has the highest IoU with a target (B, Q, 1, *grid)."""
-    return _select(logits, mask_iou(logits > 0, target > 0.5, logits.ndim - 3).argmax(2))
+    return select_masks(logits, mask_iou(logits > 0, target > 0.5, logits.ndim - 3).argmax(2))

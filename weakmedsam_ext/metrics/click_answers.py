@@ -81,11 +81,11 @@ class NetworkAnswer:
     ) -> tuple[Tensor, Tensor]:
         """See `ClickAnswerer`."""
         prompts = points.to(self._device), point_labels.to(self._device)
-        if multimask and mask_logits is None:
-            logits, iou = self.prompter.first_answer(started, *prompts, self.first_mask)
+        earlier = None if mask_logits is None else mask_logits.to(self._device)
+        if multimask:
+            logits, iou = self.prompter.first_answer(started, *prompts, self.first_mask, earlier)
         else:
-            earlier = None if mask_logits is None else mask_logits.to(self._device)
-            logits, iou = self.prompter.answer(started, *prompts, multimask, earlier)
+            logits, iou = self.prompter.answer(started, *prompts, mask_logits=earlier)
         return logits.float().cpu(), iou.float().cpu()
 
     @property

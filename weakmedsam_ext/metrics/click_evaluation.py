@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..data import write_json
-from ..networks import FIRST_MASKS
+from ..networks import FIRST_MASKS, select_masks
 from ..transforms import simulate_clicks
 from .click_answers import ClickAnswerer, NetworkAnswer, SuperpixelAnswer
 from .evaluation import Evaluation, write_csv
@@ -81,7 +81,8 @@ def click_steps(
         points = torch.cat([points, point[None, :, None]], dim=2)
         labels = torch.cat([labels, label[None, :, None]], dim=2)
         earlier = logits if answerer.takes_masks else None
-        logits = _most_confident(*answerer.answer(started, points, labels, click == 0, earlier))
+        masks, iou = answerer.answer(started, points, labels, click == 0, earlier)
+        logits = select_masks(masks, iou.argmax(2))
         answer = torch.where(_per_item(label >= 0, answer), _resized(logits, wanted.shape[1:]) > 0, answer)
         yield ClickStep(points[0], labels[0], answer)
 
@@ -266,12 +267,6 @@ def _key(number: int) -> str:
 def _mean_iou(run: Evaluation, number: int) -> float:
     values = [row[_key(number)] for row in run.rows]
     return sum(values) / len(values)
-
-
-def _most_confident(logits: Tensor, iou: Tensor) -> Tensor:
-    """The mask (1, Q, 1, *grid) of the highest predicted IoU."""
-    best = iou.argmax(dim=2)[0]
-    return logits[0, torch.arange(len(best)), best][None, :, None]
 
 
 def _resized(logits: Tensor, size: Sequence[int]) -> Tensor:

@@ -11,7 +11,7 @@ from .factory import NETWORKS, build_network
 from .mask_discriminator import MaskDiscriminator
 from .mean_teacher import MeanTeacher
 from .prompt_affinity import COMBINATIONS, PromptAffinity, point_grid
-from .prompter import FIRST_MASKS, Prompter, check_first_mask
+from .prompter import FIRST_MASKS, Prompter, check_first_mask, select_masks
 from .sam_med3d import SAMMed3D
 from .sam_vit import SAMViT
 from .samus import SAMUS
@@ -43,5 +43,6 @@ __all__ = [
     "check_first_mask",
     "load_checkpoint",
     "point_grid",
+    "select_masks",
     "set_trainable",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from monai.networks.layers import Conv
@@ -116,16 +116,18 @@ class ClickAffinity(nn.Module):
         Returns:
             what the decoder needs, R = B * Q.
         """
-        details = self.split(embedding)[1]
-        features = self.features(embedding, upscaling)
+        tokens, details = self.split(embedding)
+        features = upscaling(tokens) + details
         grid = features.shape[2:]
-        flat = features.flatten(2)  # (B, C, cells)
-        index = torch.zeros(points.shape[:-1], dtype=torch.long, device=points.device)
-        for axis, size in enumerate(grid):
-            index = index * size + (points[..., axis] / self.cell_size).long().clamp(0, size - 1)
-        clicked = flat.gather(2, index.flatten(1).unsqueeze(1).expand(-1, flat.shape[1], -1))
-        distance = torch.cdist(clicked.mT.contiguous(), flat.mT.contiguous(), p=1.0) / flat.shape[1]
-        affinity = torch.exp(-self.gain * distance).unflatten(1, index.shape[1:])  # (B, Q, N, cells)
+        cells = [
+            (where / self.cell_size).long().clamp(0, size - 1)
+            for where, size in zip(points.flatten(1, 2).unbind(-1), grid, strict=True)
+        ]
+        batch = torch.arange(len(features), device=features.device)[:, None]
+        index: tuple[Any, ...] = (batch, slice(None), *cells)
+        clicked = features[index]  # (B, Q * N, C)
+        distance = torch.cdist(clicked, features.flatten(2).mT.contiguous(), p=1.0) / features.shape[1]
+        affinity = torch.exp(-self.gain * distance).unflatten(1, points.shape[1:3])  # (B, Q, N, cells)
         kinds = [
             affinity.where((point_labels == label).unsqueeze(-1), 0).amax(2) for label in (1, 0)
         ]  # each (B, Q, cells)

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FIRST_MASKS", "Prompter", "check_first_mask"]
+__all__ = ["FIRST_MASKS", "Prompter", "check_first_mask", "select_masks"]
 
 SINGLE = "single"
-FIRST_MASKS = (None, 0, 1, 2, SINGLE)  # what may answer a click that may mean several things, see `Prompter`
+FIRST_MASKS = (None, 0, 1, 2, SINGLE)  # what may answer a click that may mean several things, see `first_answer`
 
 
 def check_first_mask(first_mask: int | str | None) -> int | str | None:
@@ -22,6 +22,12 @@ def check_first_mask(first_mask: int | str | None) -> int | str | None:
     if first_mask not in FIRST_MASKS:
         raise ValueError(f"first_mask: expected 0, 1, 2, 'single' or None, but got {first_mask!r}.")
     return first_mask
+
+
+def select_masks(masks: Tensor, index: Tensor) -> Tensor:
+    """One of M masks (B, Q, M, *grid) for every prompt, (B, Q, 1, *grid), by its number (B, Q)."""
+    ones = (1,) * (masks.ndim - 2)
+    return masks.gather(2, index.reshape(*index.shape, *ones).expand(-1, -1, 1, *masks.shape[3:]))
 
 
 class Prompter(nn.Module):
@@ -101,7 +107,12 @@ class Prompter(nn.Module):
         return masks, iou
 
     def first_answer(
-        self, embedding: Tensor, points: Tensor, point_labels: Tensor, first_mask: int | str | None = None
+        self,
+        embedding: Tensor,
+        points: Tensor,
+        point_labels: Tensor,
+        first_mask: int | str | None = None,
+        mask_logits: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Answer clicks that may mean several things, by one mask all the same.
 
@@ -111,15 +122,15 @@ class Prompter(nn.Module):
             point_labels: see `answer`.
             first_mask: which of the three masks, 0 to 2; "single" for the mask of unambiguous prompts; None for the one
                 of the three that has the highest predicted IoU.
+            mask_logits: see `answer`.
 
         Returns:
             mask logits (B, Q, 1, *grid) and predicted IoU (B, Q, 1).
         """
-        masks, iou = self.answer(embedding, points, point_labels, multimask=first_mask != SINGLE)
+        masks, iou = self.answer(embedding, points, point_labels, first_mask != SINGLE, mask_logits)
         if first_mask == SINGLE:
             return masks, iou
-        best = iou.argmax(2, keepdim=True)
+        best = iou.argmax(2)
         if isinstance(first_mask, int):
             best = torch.full_like(best, first_mask)
-        index = best.reshape(*best.shape, *(1,) * (masks.ndim - 3)).expand(-1, -1, -1, *masks.shape[3:])
-        return masks.gather(2, index), iou.gather(2, best)
+        return select_masks(masks, best), select_masks(iou, best)

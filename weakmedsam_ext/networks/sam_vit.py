@@ -153,14 +153,12 @@ class PromptableSAM(nn.Module):
             ValueError: when shape or values do not fit.
         """
         check_image(image, (self.img_size, self.img_size), (1, 3))
-        given = image
-        image = image.expand(-1, 3, -1, -1)
+        pixels = image.expand(-1, 3, -1, -1)
         if self.normalize:
-            image = (255 * image - image.new_tensor(PIXEL_MEAN).view(3, 1, 1)) / image.new_tensor(PIXEL_STD).view(
-                3, 1, 1
-            )
-        features, embedding = self.image_encoder(image)
-        return features, embedding if self.click_affinity is None else self.click_affinity.append(embedding, given)
+            mean, std = (image.new_tensor(x).view(3, 1, 1) for x in (PIXEL_MEAN, PIXEL_STD))
+            pixels = (255 * pixels - mean) / std
+        features, embedding = self.image_encoder(pixels)
+        return features, embedding if self.click_affinity is None else self.click_affinity.append(embedding, image)
 
     def decode(
         self,
