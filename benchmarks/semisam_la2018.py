@@ -4,18 +4,22 @@ python benchmarks/semisam_la2018.py --dataset_dir LA2018 --output_dir runs/semis
 
 Volumes are resampled once; masks of the copies are read for the labelled cases and for scoring only. The split is the
 same for every run; the seed draws the labelled cases, the initial weights and the order. Each run is a pipeline of the
-bundle `semisam_la2018`, so that a killed benchmark goes on where it was cut.
+bundle `semisam_la2018`, so that a killed benchmark goes on where it was cut. `--jobs` of them run side by side: one
+small network keeps neither a GPU nor many cores busy.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import fire
 import numpy as np
+import torch
 from common import report
 from tqdm import tqdm
 
@@ -81,6 +85,23 @@ def run(dataset_dir: Path, output_dir: Path, **settings: Any) -> dict[str, Any]:
     return scores
 
 
+def run_all(
+    todo: Sequence[tuple[Any, dict[str, Any]]], jobs: int, function: Callable[..., dict[str, Any]] = run
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Call a function with the arguments of every (key, arguments), `jobs` at a time; gives (key, result)."""
+    if jobs == 1:
+        yield from ((key, function(**arguments)) for key, arguments in todo)
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        running = {pool.submit(function, **arguments): key for key, arguments in todo}
+        try:
+            for done in as_completed(running):
+                yield running[done], done.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # what runs is finished, what waits is not begun
+            raise
+
+
 def main(
     dataset_dir: str,
     output_dir: str,
@@ -93,6 +114,7 @@ def main(
     num_test: int = 8,
     upper_bound: bool = True,
     without: bool = True,
+    jobs: int = 1,
     **settings: Any,
 ) -> None:
     """Compare the methods.
@@ -109,6 +131,7 @@ def main(
         num_test: held-out cases.
         upper_bound: also train on all masks of the training cases.
         without: also train every method without the generalist.
+        jobs: runs at a time, each with one thread; 1 runs one after the other with all threads.
         settings: of pipeline.json, in place of the reduced ones.
     """
     data, common = prepared(dataset_dir, Path(output_dir), spacing, settings, num_test)
@@ -120,15 +143,17 @@ def main(
     ]
     if upper_bound:
         runs.append({"method": "supervised", "labelled": None, "generalists": []})
-    found: dict[str, list[dict[str, Any]]] = {}
+    todo = []
     for seed in range(seeds):
         for chosen in runs:
             title = f"{chosen['labelled'] or 'all'} {chosen['method']}{'+generalist' if chosen['generalists'] else ''}"
             folder = Path(output_dir) / title.replace(" ", "_") / f"seed{seed}"
-            scores = run(data, folder, **{**common, **chosen, "seed": seed})
-            found.setdefault(title, []).append(scores)
-            print(json.dumps({"run": title, "seed": seed, "Dice": scores["dice"]["mean"]}), flush=True)
-    report([_row(title, scores) for title, scores in found.items()], csv)
+            todo.append(((title, seed), {"dataset_dir": data, "output_dir": folder, **common, **chosen, "seed": seed}))
+    found: dict[str, dict[int, dict[str, Any]]] = {title: {} for (title, _), _ in todo}
+    for (title, seed), scores in run_all(todo, jobs):
+        found[title][seed] = scores
+        print(json.dumps({"run": title, "seed": seed, "Dice": scores["dice"]["mean"]}), flush=True)
+    report([_row(title, list(scores.values())) for title, scores in found.items()], csv)
 
 
 def _row(title: str, scores: Sequence[dict[str, Any]]) -> dict[str, Any]:

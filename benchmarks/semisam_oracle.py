@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from common import report
 from monai.engines import default_prepare_batch
-from semisam_la2018 import BUNDLE, OWN, prepared, run
+from semisam_la2018 import BUNDLE, OWN, prepared, run, run_all
 from torch import Tensor, nn
 
+from weakmedsam_ext.data.io import read_json, write_json
 from weakmedsam_ext.engines import PseudoMask, build_generalist
 
 
@@ -51,12 +52,12 @@ class Oracle(nn.Module):
 
     def forward(self, image: Tensor, logits: Tensor) -> PseudoMask:
         """Answer as a `PromptedGeneralist` does."""
-        moved = self.truth
+        moved = self.truth = self.truth.to(image.device)
         if self.shift:
             axis, sign = int(torch.randint(2, 5, ())), int(torch.randint(2, ())) * 2 - 1
             moved = moved.roll(sign * self.shift, axis)
         if self.inner is None:
-            answer = PseudoMask(moved.float(), torch.ones(len(image), 1, 1, 1, 1))
+            answer = PseudoMask(moved.float(), image.new_ones(len(image), 1, 1, 1, 1))
         else:
             sure = torch.where(moved, 10.0, -10.0)
             answer = self.inner(image, torch.cat([-sure, sure], dim=1))
@@ -94,6 +95,7 @@ def main(
     weights: Sequence[float] = (0.05, 1.0),
     seeds: int = 2,
     method: str = "supervised",
+    jobs: int = 1,
     **settings: Any,
 ) -> None:
     """Compare oracles.
@@ -109,6 +111,7 @@ def main(
         weights: of the generalist's loss; published is 0.05.
         seeds: number of seeds.
         method: see `weakmedsam_ext.engines.METHODS`.
+        jobs: see semisam_la2018.py.
         settings: of pipeline.json, in place of the reduced ones.
     """
     root = Path(output_dir)
@@ -116,31 +119,38 @@ def main(
     configs = with_truth(root / "oracle_configs")
     oracles = [(f"true mask moved by {shift}", shift, []) for shift in shifts]
     oracles += [("generalist prompted with true mask", 0, [{**OWN, "checkpoint": generalist}])] if generalist else []
-    rows = []
+    todo = []
     for weight in weights:
         for title, shift, networks in oracles:
-            said, dice = [], []
             for seed in range(seeds):
-                oracle = Oracle(shift, networks)
                 chosen = {"method": method, "labelled": labelled, "generalist_weight": weight, "seed": seed}
                 folder = root / f"oracle_{title.replace(' ', '_')}_{weight}" / f"seed{seed}"
-                # a function: the pipeline calls what can be called for its value, and an oracle can be
-                told = {"pipeline::config_dir": str(configs), "pipeline::settings::generalist": lambda o=oracle: o}
-                scores = run(data, folder, **{**common, **chosen, **told})
-                dice.append(scores["dice"]["mean"])
-                said += oracle.dice or [float("nan")]
-                print(json.dumps({"oracle": title, "weight": weight, "seed": seed, "Dice": dice[-1]}), flush=True)
-            rows.append(
-                {
-                    "ORACLE": title,
-                    "weight": weight,
-                    "seeds": seeds,
-                    "Dice of pseudo-masks": float(np.mean(said)),
-                    "Dice": float(np.mean(dice)),
-                    "Dice std": float(np.std(dice)),
-                }
-            )
-    report(rows, csv)
+                settings = {"dataset_dir": data, "output_dir": folder, **common, **chosen}
+                todo.append(((title, weight), {"oracle": (shift, networks), "configs": configs, **settings}))
+    found: dict[tuple[str, float], list[dict[str, float]]] = {key: [] for key, _ in todo}
+    for key, scores in run_all(todo, jobs, run_with_oracle):
+        found[key].append(scores)
+        print(json.dumps({"oracle": key[0], "weight": key[1], **scores}), flush=True)
+    report([_row(title, weight, scores) for (title, weight), scores in found.items()], csv)
+
+
+def run_with_oracle(oracle: tuple[int, Sequence[dict]], configs: Path, output_dir: Path, **settings: Any) -> dict:
+    """Train with an oracle in place of the generalist; returns its Dice and that of the specialist."""
+    said = output_dir / "oracle.json"
+    if not said.exists():
+        built = Oracle(*oracle).to(settings["device"])
+        # a function: the pipeline calls what can be called for its value, and an oracle can be
+        told = {"pipeline::config_dir": str(configs), "pipeline::settings::generalist": lambda: built}
+        run(output_dir=output_dir, **settings, **told)
+        write_json({"Dice of pseudo-masks": float(np.mean(built.dice or [np.nan]))}, said)
+    return {**read_json(said, "delete it"), "Dice": run(output_dir=output_dir, **settings)["dice"]["mean"]}
+
+
+def _row(title: str, weight: float, scores: Sequence[dict[str, float]]) -> dict[str, Any]:
+    dice = [one["Dice"] for one in scores]
+    said = float(np.mean([one["Dice of pseudo-masks"] for one in scores]))
+    row = {"ORACLE": title, "weight": weight, "seeds": len(scores), "Dice of pseudo-masks": said}
+    return {**row, "Dice": float(np.mean(dice)), "Dice std": float(np.std(dice))}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from weakmedsam_ext.bundle import training_workflow
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 SMALL = {
-    "promptable_pretrain_2d": {"img_size": 32, "slices_per_case": 2},
+    "promptable_pretrain_2d": {"img_size": 32, "slices_per_case": 2, "region_workers": 1},
     "promptable_pretrain_3d": {"img_size": 32, "spacing": 2.5, "samples_per_volume": 2},
 }
 COMMON = {

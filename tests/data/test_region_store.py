@@ -30,6 +30,19 @@ def test_store_is_computed_once_and_read_per_slice(squares, tmp_path):
     assert torch.equal(item["label"], torch.from_numpy(expected.astype(np.int32)))
 
 
+def test_processes_find_the_same_regions(squares, tmp_path):
+    cases = []
+    for name, image in {"a": squares, "b": squares.T, "c": squares[::-1]}.items():
+        write_nifti(np.stack([image, 1 - image], axis=-1), np.eye(4), tmp_path / f"{name}.nii.gz")
+        cases.append({"case": name, "image": str(tmp_path / f"{name}.nii.gz")})
+    slices = build_slice_store(cases, tmp_path / "slices", img_size=48, progress=False)
+    one = build_region_store(slices, tmp_path / "one", progress=False)
+    two = build_region_store(slices, tmp_path / "two", progress=False, num_workers=2)
+    assert one.keys == two.keys
+    for case in slices.cases:
+        np.testing.assert_array_equal(one[case], two[case])
+
+
 def test_other_settings_have_other_keys(squares, tmp_path):
     write_nifti(squares[..., None], np.eye(4), tmp_path / "a.nii.gz")
     cases = [{"case": "a", "image": str(tmp_path / "a.nii.gz")}]

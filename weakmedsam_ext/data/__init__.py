@@ -5,8 +5,10 @@ from .brats2019 import list_brats2019, prepare_brats2019
 from .clicks import read_clicks
 from .decathlon import decathlon_cases
 from .decathlon_split import split_decathlon
+from .few_labels import semi_supervised_items
 from .folds import read_split, split_cases
 from .image_io import AtomicNibabelWriter, CheckedReader
+from .image_regions import region_hierarchy
 from .io import (
     Grid,
     Volume,
@@ -24,9 +26,7 @@ from .la2018 import prepare_la2018
 from .mask_datasets import SliceMasks, VolumeMasks
 from .phantoms import SUBTYPES, HeartPhantom, heart_phantom, write_phantoms
 from .reference_labels import class_numbers, write_reference_labels
-from .region_hierarchy import region_hierarchy
 from .region_store import ReadRegionsd, RegionStore, build_region_store
-from .semi_supervised_items import semi_supervised_items
 from .slice_dataset import SliceDataset
 from .slice_geometry import SliceGeometry
 from .slice_labels import SliceLabels, slice_labels_from_masks

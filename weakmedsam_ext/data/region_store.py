@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import os
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ from monai.transforms import Transform
 from tqdm import tqdm
 
 from .array_store import ArrayStore, array_path, save_array
-from .region_hierarchy import check_region_settings, region_hierarchy
+from .image_regions import check_region_settings, region_hierarchy
 from .slice_store import SliceStore
 
 __all__ = ["ReadRegionsd", "RegionStore", "build_region_store", "store_regions"]
@@ -45,6 +49,7 @@ def build_region_store(
     progress: bool = True,
     method: str = "felzenszwalb",
     smoothings: Sequence[float] | None = None,
+    num_workers: int = 1,
 ) -> RegionStore:
     """Find the regions of all slices of a store, case by case; what is there already is not computed again.
 
@@ -56,6 +61,7 @@ def build_region_store(
         progress: show a progress bar.
         method: see `region_hierarchy`.
         smoothings: see `region_hierarchy`.
+        num_workers: processes that find them, a case each; -1 for one per core.
 
     Returns:
         the store.
@@ -64,11 +70,9 @@ def build_region_store(
         ValueError: when a setting is wrong, see `check_region_settings`.
     """
     settings = [FORMAT, method, *check_region_settings(scales, min_size, method, smoothings), min_size]
-
-    def regions_of(case: str) -> np.ndarray:
-        return np.stack([region_hierarchy(image, scales, min_size, method, smoothings) for image in slices[case]])
-
-    return store_regions(slices.keys, settings, regions_of, root, progress)
+    how = {"scales": scales, "min_size": min_size, "method": method, "smoothings": smoothings}
+    regions_of = partial(_slice_regions, slices, how)
+    return store_regions(slices.keys, settings, regions_of, root, progress, num_workers)
 
 
 def store_regions(
@@ -77,15 +81,17 @@ def store_regions(
     regions_of: Callable[[str], np.ndarray],
     root: str | Path,
     progress: bool,
+    num_workers: int = 1,
 ) -> RegionStore:
     """Compute what the folder does not hold yet, case by case.
 
     Args:
         keys: case -> key of the images that the regions are found in.
         settings: that the regions depend on.
-        regions_of: gives the regions of a case, uint16.
+        regions_of: gives the regions of a case, uint16; with several workers something that can be pickled.
         root: folder of the regions.
         progress: show a progress bar.
+        num_workers: processes that compute, a case each; -1 for one per core.
 
     Returns:
         the store, keyed by image and settings.
@@ -93,11 +99,40 @@ def store_regions(
     root = Path(root).expanduser().absolute()
     suffix = json.dumps(settings)
     found = {case: hashlib.sha256((key + suffix).encode()).hexdigest()[:32] for case, key in keys.items()}
-    for case in tqdm(found, desc="regions", unit="case", disable=not progress):
-        path = array_path(root, found[case])
-        if not path.exists():
-            save_array(regions_of(case), path)
+    missing = {case: path for case, key in found.items() if not (path := array_path(root, key)).exists()}
+
+    computed = _computed(partial(_compute, regions_of), missing, num_workers)
+    for _ in tqdm(computed, desc="regions", unit="case", total=len(missing), disable=not progress or not missing):
+        pass
     return RegionStore(root, found)
+
+
+def _slice_regions(slices: SliceStore, how: Mapping[str, Any], case: str) -> np.ndarray:
+    return np.stack([region_hierarchy(image, **how) for image in slices[case]])
+
+
+def _compute(regions_of: Callable[[str], np.ndarray], case: str, path: Path) -> None:
+    save_array(regions_of(case), path)
+
+
+def _computed(compute: Callable[[str, Path], None], missing: Mapping[str, Path], num_workers: int) -> Iterator[str]:
+    """Call the function with every case and its file; gives the cases as they are finished."""
+    num_workers = min(len(missing), os.cpu_count() or 1 if num_workers == -1 else num_workers)
+    if num_workers <= 1:
+        for case, path in missing.items():
+            compute(case, path)
+            yield case
+        return
+    # children of a process that may hold threads and a GPU start afresh
+    with ProcessPoolExecutor(num_workers, get_context("spawn")) as pool:
+        try:
+            running = {pool.submit(compute, case, path): case for case, path in missing.items()}
+            for done in as_completed(running):
+                done.result()
+                yield running[done]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 class ReadRegionsd(Transform):

@@ -30,6 +30,7 @@ class SliceRegions(Dataset):
         smoothings: see `region_hierarchy`.
         transform: applied to every item, for example random augmentation.
         progress: show a progress bar.
+        num_workers: see `build_region_store`.
 
     Raises:
         FileNotFoundError: when a volume is missing.
@@ -46,11 +47,18 @@ class SliceRegions(Dataset):
         smoothings: Sequence[float] | None = None,
         transform: Callable | Sequence[Callable] | None = None,
         progress: bool = True,
+        num_workers: int = 1,
     ) -> None:
         cases = named_images(data)
         self.store = build_slice_store(cases, Path(root) / "slices", img_size, progress=progress)
         self.regions = build_region_store(
-            self.store, Path(root) / "regions", scales, progress=progress, method=method, smoothings=smoothings
+            self.store,
+            Path(root) / "regions",
+            scales,
+            progress=progress,
+            method=method,
+            smoothings=smoothings,
+            num_workers=num_workers,
         )
         self.read_regions = ReadRegionsd(self.regions)
         slices = [

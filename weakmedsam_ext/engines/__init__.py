@@ -6,8 +6,8 @@ from .mean_teacher_trainer import MeanTeacherTrainer, UncertaintyAwareMeanTeache
 from .promptable_evaluator import PromptableEvaluator, click_iou
 from .promptable_trainer import PromptableTrainer
 from .prompted_generalist import PROMPTS, PromptedGeneralist, PseudoMask, build_generalist
+from .semi_supervised_engine import SemiSupervisedTrainer
 from .semi_supervised_methods import METHODS, semi_supervised_trainer
-from .semi_supervised_trainer import SemiSupervisedTrainer
 from .weight_schedules import SigmoidRampdown, SigmoidRampup, sigmoid_rampdown, sigmoid_rampup
 
 __all__ = [

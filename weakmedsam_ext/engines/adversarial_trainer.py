@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from .semi_supervised_trainer import SemiSupervisedTrainer
+from .semi_supervised_engine import SemiSupervisedTrainer
 from .weight_schedules import SigmoidRampup
 
 __all__ = ["AdversarialTrainer"]

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..losses import ConsistencyLoss, UncertaintyConsistencyLoss
 from ..networks import MeanTeacher
-from .semi_supervised_trainer import SemiSupervisedTrainer
+from .semi_supervised_engine import SemiSupervisedTrainer
 from .weight_schedules import SigmoidRampup, sigmoid_rampup
 
 __all__ = ["MeanTeacherTrainer", "UncertaintyAwareMeanTeacherTrainer"]

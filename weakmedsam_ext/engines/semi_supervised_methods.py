@@ -8,7 +8,7 @@ from monai.utils import look_up_option
 
 from .adversarial_trainer import AdversarialTrainer
 from .mean_teacher_trainer import MeanTeacherTrainer, UncertaintyAwareMeanTeacherTrainer
-from .semi_supervised_trainer import SemiSupervisedTrainer
+from .semi_supervised_engine import SemiSupervisedTrainer
 
 __all__ = ["METHODS", "semi_supervised_trainer"]
 

@@ -1,9 +1,9 @@
 """Losses of weakly and semi-supervised training."""
 
-from .clicked_regions import clicked_regions, region_numbers
 from .consistency import ConsistencyLoss, GeneralistLoss, UncertaintyConsistencyLoss, predictive_entropy
 from .prompt_loss import ASSIGNMENTS, PromptLoss, mask_iou
 from .region_affinity import RegionAffinityLoss
+from .regions_of_clicks import clicked_regions, region_numbers
 from .subclass_loss import SubclassLoss, subclass_target
 
 __all__ = [

@@ -5,7 +5,7 @@ from .anti_alias import AntiAlias, AntiAliasD, AntiAliasd, AntiAliasDict
 from .click_simulation import CLICK_RULES, simulate_clicks
 from .crop_around_clicks import CropAroundClicks, CropAroundClicksD, CropAroundClicksd, CropAroundClicksDict
 from .draw_clicks import DrawClicks, DrawClicksD, DrawClicksd, DrawClicksDict
-from .generalist_input import GENERALIST_NORMALIZATIONS, generalist_input, normalize_above_zero
+from .generalist_normalization import GENERALIST_NORMALIZATIONS, generalist_input, normalize_above_zero
 from .image_level_label import ImageLevelLabel, ImageLevelLabelD, ImageLevelLabeld, ImageLevelLabelDict
 from .mask_regions import MaskRegions, MaskRegionsD, MaskRegionsd, MaskRegionsDict
 from .slice_wise import SliceWise, SliceWiseD, SliceWised, SliceWiseDict
