@@ -15,7 +15,7 @@ from weakmedsam_ext.data import write_phantoms
 
 BUNDLES = sorted(path.parent.parent for path in (Path(__file__).parents[2] / "bundles").glob("*/configs/metadata.json"))
 CONFIGS = [path for bundle in BUNDLES for path in sorted((bundle / "configs").glob("*.json"))]
-OVERLAYS = {"demo.json": "pipeline.json", "multi_gpu_train.json": "train.json"}
+OVERLAYS = {"demo.json": "pipeline.json", "own_network.json": "pipeline.json", "multi_gpu_train.json": "train.json"}
 STAGES = [path for path in CONFIGS if path.name != "metadata.json"]
 
 

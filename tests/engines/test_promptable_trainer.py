@@ -219,7 +219,8 @@ def test_it_trains_on_a_gpu(name, amp):
     items = ITEMS
     if network.spatial_dims == 3:
         items = [{key: value.unsqueeze(-1).repeat(1, 1, 1, 32) for key, value in item.items()} for item in ITEMS]
-    trainer, history = trainer_of(network, items * 10, "cuda", amp=amp)
+    # with mixed precision up to ten steps are skipped until the scale of the losses fits (seen on an H200)
+    trainer, history = trainer_of(network, items * 25, "cuda", amp=amp)
     trainer.run()
-    assert len(history) == 10 and all(loss.isfinite() for loss in history)
+    assert len(history) == 25 and all(loss.isfinite() for loss in history)
     assert float(history[-1]) < float(history[0])

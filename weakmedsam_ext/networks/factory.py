@@ -56,7 +56,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "sam_med3d": (SAMMed3D, {}),
     "sam_med3d_tiny": (SAMMed3D, {**_SMALL_VOLUMES, "img_size": 64, "patch_size": 8}),
     # masks as fine as the input: what is drawn within a patch of 8 voxels is hard to learn
-    "sam_med3d_small": (SAMMed3D, {**_SMALL_VOLUMES, "img_size": 32, "patch_size": 4}),
+    "sam_med3d_small": (SAMMed3D, {**_SMALL_VOLUMES, "img_size": 32, "patch_size": 4, "detail_dim": 16}),
 }
 
 
