@@ -100,7 +100,6 @@ def store_regions(
     suffix = json.dumps(settings)
     found = {case: hashlib.sha256((key + suffix).encode()).hexdigest()[:32] for case, key in keys.items()}
     missing = {case: path for case, key in found.items() if not (path := array_path(root, key)).exists()}
-
     computed = _computed(partial(_compute, regions_of), missing, num_workers)
     for _ in tqdm(computed, desc="regions", unit="case", total=len(missing), disable=not progress or not missing):
         pass
@@ -117,7 +116,10 @@ def _compute(regions_of: Callable[[str], np.ndarray], case: str, path: Path) -> 
 
 def _computed(compute: Callable[[str, Path], None], missing: Mapping[str, Path], num_workers: int) -> Iterator[str]:
     """Call the function with every case and its file; gives the cases as they are finished."""
-    num_workers = min(len(missing), os.cpu_count() or 1 if num_workers == -1 else num_workers)
+    if num_workers == -1:
+        # from Python 3.13 on, the cores that this process may use
+        num_workers = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+    num_workers = min(len(missing), num_workers)
     if num_workers <= 1:
         for case, path in missing.items():
             compute(case, path)
