@@ -31,16 +31,19 @@ from weakmedsam_ext.data.volume_store import VolumePreprocessing
 from weakmedsam_ext.engines import METHODS
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / "semisam_la2018"
-# what is smaller than in the published protocol
+# what differs from the published protocol
 REDUCED = {
     "roi_size": [48, 48, 32],
     "stride": [24, 24, 16],
-    "channels": 4,
+    "channels": 8,
     "labelled_per_batch": 2,
     "unlabelled_per_batch": 2,
     "batches_per_epoch": 50,
-    "train_epochs": 6,
+    "train_epochs": 8,
     "learning_rate": 0.05,
+    # the published weight of 0.05 does next to nothing beside a Dice loss
+    "generalist_weight": 10.0,
+    "prompt": "uncertainty",
     "num_clicks": 3,
     "val_interval": 100,
     "device": "cpu",
