@@ -21,6 +21,7 @@ import fire
 import numpy as np
 import torch
 from common import report
+from monai.utils import ensure_tuple
 from tqdm import tqdm
 
 from weakmedsam_ext.bundle import training_workflow
@@ -140,8 +141,8 @@ def main(
     data, common = prepared(dataset_dir, Path(output_dir), spacing, settings, num_test)
     runs = [
         {"method": method, "labelled": count, "generalists": used}
-        for count in labelled
-        for method in methods
+        for count in ensure_tuple(labelled)
+        for method in ensure_tuple(methods)
         for used in [[]] * without + [[{**OWN, "checkpoint": generalist}]] * bool(generalist)
     ]
     if upper_bound:

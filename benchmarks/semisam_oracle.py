@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from common import report
 from monai.engines import default_prepare_batch
+from monai.utils import ensure_tuple
 from semisam_la2018 import BUNDLE, OWN, prepared, run, run_all
 from torch import Tensor, nn
 
@@ -117,10 +118,10 @@ def main(
     root = Path(output_dir)
     data, common = prepared(dataset_dir, root, spacing, settings)
     configs = with_truth(root / "oracle_configs")
-    oracles = [(f"true mask moved by {shift}", shift, []) for shift in shifts]
+    oracles = [(f"true mask moved by {shift}", shift, []) for shift in ensure_tuple(shifts)]
     oracles += [("generalist prompted with true mask", 0, [{**OWN, "checkpoint": generalist}])] if generalist else []
     todo = []
-    for weight in weights:
+    for weight in ensure_tuple(weights):
         for title, shift, networks in oracles:
             for seed in range(seeds):
                 chosen = {"method": method, "labelled": labelled, "generalist_weight": weight, "seed": seed}

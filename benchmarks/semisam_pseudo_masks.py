@@ -18,7 +18,7 @@ import fire
 import numpy as np
 import torch
 from common import report
-from monai.transforms import CenterSpatialCrop, Compose, SpatialPad
+from monai.transforms import CenterSpatialCrop, Compose, ScaleIntensityRangePercentiles, SpatialPad
 from semisam_la2018 import OWN, REDUCED
 from torch import Tensor
 
@@ -40,12 +40,13 @@ def patches(data: Path, cases: Sequence[str], labelled: int, seed: int) -> Itera
     items = [
         {"case": case, "image": str(image_path(data, case)), "label": str(label_path(data, case))} for case in cases
     ]
+    as_in_training = ScaleIntensityRangePercentiles(0.5, 99.5, 0, 1, clip=True)
     middle = Compose([SpatialPad(REDUCED["roi_size"]), CenterSpatialCrop(REDUCED["roi_size"])])
     for item in semi_supervised_items(items, labelled, seed=seed):
         if "label" not in item:
             arrays = load_volume(item["image"]).array, load_mask(label_path(data, item["case"])).array
-            image, mask = (middle(torch.from_numpy(np.asarray(one, np.float32))[None])[None] for one in arrays)
-            yield image, mask > 0
+            image, mask = (torch.from_numpy(np.asarray(one, np.float32))[None] for one in arrays)
+            yield middle(as_in_training(image))[None], middle(mask)[None] > 0
 
 
 @torch.no_grad()

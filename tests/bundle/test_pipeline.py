@@ -49,6 +49,14 @@ def test_a_changed_setting_runs_its_stage_and_the_later_ones(folder):
     assert run(folder, text="b", number=2)[3:] == ["first b", "second 2"]
 
 
+def test_what_is_logged_is_appended_to_a_file(folder, caplog):
+    caplog.set_level("INFO")
+    run(folder)
+    run(folder)
+    text = (folder / "out" / "logs" / "pipeline.log").read_text()
+    assert text.count("[1/2] one: running") == 1 and text.count("[1/2] one: finished before") == 1
+
+
 def test_a_missing_output_runs_its_stage_again(folder):
     run(folder)
     (folder / "out" / "second").unlink()

@@ -78,7 +78,8 @@ def test_settings_that_stages_share_have_one_default(bundle):
     for path in (bundle / "configs").glob("*.json"):
         if path.name not in ("metadata.json", *OVERLAYS):
             for key, value in json.loads(path.read_text()).items():
-                if not isinstance(value, (dict, list)) and not (isinstance(value, str) and value.startswith("$")):
+                plain = not isinstance(value, (dict, list)) and not str(value).startswith("$")
+                if plain or key in ("class_map", "roi_size", "stride"):
                     defaults.setdefault(key, {})[path.name] = json.dumps(value)
     own = {"epochs", "batch_size", "learning_rate", "weight_decay", "use_affinity"}  # each training has its own
     differing = {key: found for key, found in defaults.items() if len(set(found.values())) > 1 and key not in own}

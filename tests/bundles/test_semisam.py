@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from semisam_runs import BUNDLES, GENERALIST, SMALL, run, workflow
 from weakmedsam_ext.bundle import one_sentence
 from weakmedsam_ext.data import split_decathlon, write_phantoms
 from weakmedsam_ext.engines import METHODS
-from weakmedsam_ext.networks import build_network
+from weakmedsam_ext.networks import ThinVNet, build_network
 
 LA = "semisam_la2018"
 
@@ -170,6 +171,43 @@ def test_a_volume_smaller_than_the_patch_is_padded(phantoms, tmp_path):
     assert (tmp_path / "metrics.json").exists()
 
 
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_the_sides_of_a_patch_may_all_differ(bundle, phantoms, tmp_path):
+    training = workflow(bundle, "train.json", phantoms, tmp_path, roi_size=[48, 32, 16], batches_per_epoch=8, epochs=1)
+    losses = curve_of(training)
+    training.run()
+    assert len(losses) == 8
+
+
+@pytest.mark.parametrize(("length", "iterations"), [(40, 6000), (200, 100), (200, 399), (0, 100)])
+def test_weights_follow_a_training_of_any_length(length, iterations, phantoms, tmp_path):
+    settings = {"ramp_length": length, "epochs": iterations, "batches_per_epoch": 1, "consistency_weight": 1.0}
+    training = workflow(LA, "train.json", phantoms, tmp_path, generalist_weight=1.0, **settings)
+    rampup, rampdown = (training.parser.get_parsed_content(name) for name in ("rampup", "rampdown"))
+    assert rampup(iterations) == 1.0 == rampdown(0)
+    if length:
+        middle = pytest.approx(math.exp(-5 / 4), rel=0.05)  # half of the way
+        assert rampup(iterations // 2) == middle and rampdown(iterations // 2) == middle
+        assert rampup(0) == pytest.approx(math.exp(-5)) == rampdown(iterations)
+    else:
+        assert rampup(0) == 1.0 == rampdown(iterations - 1)
+
+
+def test_a_volume_of_one_slice_keeps_its_grid(phantoms, tmp_path):
+    image = nib.load(phantoms / "imagesTr/heart_001.nii.gz").slicer[:, :, 3:4]
+    nib.save(image, tmp_path / "slice.nii.gz")
+    predict(tmp_path, [tmp_path / "slice.nii.gz"])
+    mask = nib.load(tmp_path / "predictions/slice.nii.gz")
+    assert mask.shape == image.shape
+    np.testing.assert_allclose(mask.affine, image.affine, atol=1e-4)
+
+
+def predict(folder, images):
+    """Inference with random weights."""
+    torch.save(ThinVNet(channels=SMALL["channels"]).state_dict(), folder / "model.pt")
+    workflow(LA, "inference.json", folder, folder, ckpt_dir=str(folder), datalist=[str(path) for path in images]).run()
+
+
 # bad input: one sentence, and nothing that was written before is lost
 
 
@@ -190,6 +228,27 @@ def test_lists_that_cannot_be(data, tmp_path):
     (tmp_path / "split.json").write_text(json.dumps(split))
     message = "case 'heart_002' is in 'train' and in 'test'; keep it in one list"
     fails(data, tmp_path, message, split_file=str(tmp_path / "split.json"), labelled=1)
+
+
+def test_images_that_cannot_be(tmp_path):
+    for images, message in (
+        ([], "datalist: no image is given or found"),
+        (["a/mri.nii.gz", "b/mri.nii.gz"], "datalist: 'mri' names 2 files, whose results would overwrite each other"),
+    ):
+        with pytest.raises(RuntimeError) as error:
+            predict(tmp_path, images)
+        assert message in one_sentence(error.value)
+
+
+def test_validation_masks_that_cannot_be(data, tmp_path):
+    case = split_decathlon(data, num_folds=3, num_test=2)["validation"][0]
+    image = nib.load(case["label"])
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), np.diag([-1, 1, 1, 1]) @ image.affine), case["label"])
+    fails(data, tmp_path, case["label"])
+
+
+def test_weights_are_not_chosen_on_the_cases_that_score_them(data, tmp_path):
+    fails(data, tmp_path, "keep others for scoring by num_test", select="best", num_test=0)
 
 
 def test_masks_that_cannot_be(data, tmp_path):

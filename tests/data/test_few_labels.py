@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from weakmedsam_ext.data import semi_supervised_items, write_nifti
+from weakmedsam_ext.data import semi_supervised_items, validation_items, write_nifti
 
 
 def write_case(folder, name, shape=(4, 5, 6), foreground=1):
@@ -91,3 +91,23 @@ def test_none_means_all_that_have_masks(cases):
     assert [item["case"] for item in items if "label" in item] == ["a", "b", "c", "d"] and items[4:] == without
     with pytest.raises(ValueError, match="expected 1 to 0 cases, as many as have masks, but got 1"):
         semi_supervised_items(without, None)
+
+
+def test_a_class_that_no_labelled_mask_shows_is_named(tmp_path):
+    cases = [write_case(tmp_path, "a", foreground=1), write_case(tmp_path, "b", foreground=2)]
+    assert len(semi_supervised_items(cases, None, class_map={"one": 1, "two": [2, 3]})) == 2
+    with pytest.raises(ValueError, match=r"class_map: \['three'\] are in none of the 2 labelled masks"):
+        semi_supervised_items(cases, None, class_map={"one": [1, 2], "three": 3})
+
+
+def test_a_number_of_cases_is_whole(cases):
+    with pytest.raises(ValueError, match="labelled: expected a list of at least one case name, but got 2.0"):
+        semi_supervised_items(cases, 2.0)
+
+
+def test_masks_of_validation_cases_are_on_the_grid_of_their_image(cases, tmp_path):
+    without = {"case": "e", "image": "e.nii.gz"}
+    assert [item["case"] for item in validation_items([*cases, without])] == ["d", "b", "c", "a"]
+    write_nifti(np.ones((4, 5, 6), np.uint8), np.diag([-1.0, 1, 1, 1]), tmp_path / "b_mask.nii.gz")
+    with pytest.raises(ValueError, match="b_mask.nii.gz"):
+        validation_items(cases)

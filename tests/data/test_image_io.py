@@ -72,6 +72,18 @@ def test_the_writer_writes_what_monais_own_writes(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["case 1.nii.gz"]
 
 
+@pytest.mark.parametrize("shape", [(5, 6, 1), (1, 6, 1), (1, 1, 1)])
+def test_a_volume_of_one_slice_stays_a_volume(tmp_path, shape):
+    save(tmp_path, np.ones(shape, np.uint8))
+    assert nib.load(tmp_path / "case 1.nii.gz").shape == shape
+
+
+def test_channels_stay_last(tmp_path):
+    image = MetaTensor(torch.arange(24.0).reshape(2, 3, 4, 1), affine=AFFINE, meta={"filename_or_obj": "a.nii.gz"})
+    SaveImage(tmp_path, "", ".nii.gz", separate_folder=False, resample=False, writer=WRITER)(image)
+    np.testing.assert_array_equal(nib.load(tmp_path / "a.nii.gz").get_fdata(), image.movedim(0, -1).numpy())
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     save(tmp_path, np.ones((2, 2, 2), np.uint8))
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from monai.data import DataLoader, Dataset, DistributedSampler
@@ -105,8 +107,18 @@ def test_the_weights_of_a_network_on_several_gpus_are_those_of_one(tmp_path):
 
 def test_other_settings_and_damaged_files_are_refused(tmp_path):
     train(tmp_path, settings={"learning_rate": 0.01})
-    with pytest.raises(ValueError, match="last.pt was written with other settings; delete it"):
+    with pytest.raises(ValueError, match=r"last.pt was written with other settings \(learning_rate\); delete it"):
         train(tmp_path, settings={"learning_rate": 0.02})
+    with (
+        patch("weakmedsam_ext.handlers.resumable_epochs._has_scaler", return_value=True),
+        pytest.raises(ValueError, match=r"other settings \(amp\)"),
+    ):
+        train(tmp_path, settings={"learning_rate": 0.01})
+    with (
+        patch("ignite.distributed.get_world_size", return_value=2),
+        pytest.raises(ValueError, match=r"other settings \(processes\)"),
+    ):
+        train(tmp_path, settings={"learning_rate": 0.01})
     (tmp_path / "last.pt").write_bytes((tmp_path / "last.pt").read_bytes()[:500])
     with pytest.raises(ValueError, match="last.pt is damaged; delete it to train from the start"):
         train(tmp_path, settings={"learning_rate": 0.01})

@@ -7,7 +7,8 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,10 @@ class Pipeline:
         Raises:
             SystemExit: with one sentence, when a stage meets bad input.
         """
+        with logging_to(self.output_dir / "logs" / "pipeline.log"):
+            self._run_all()
+
+    def _run_all(self) -> None:
         key = ""
         for number, stage in enumerate(self.stages, 1):
             title = f"[{number}/{len(self.stages)}] {stage['name']}"
@@ -127,6 +132,20 @@ class Pipeline:
         workflow = training_workflow(self.config_dir, stage["config"], **overrides)
         workflow.run()
         workflow.finalize()
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Append what is logged to a file too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
 
 
 def training_workflow(config_dir: str | Path, *configs: str, **overrides: Any) -> ConfigWorkflow:

@@ -3,9 +3,9 @@
 from .abdomenct1k import list_abdomenct1k, prepare_abdomenct1k
 from .brats2019 import list_brats2019, prepare_brats2019
 from .clicks import read_clicks
-from .decathlon import decathlon_cases
+from .decathlon import decathlon_cases, image_items
 from .decathlon_split import split_decathlon
-from .few_labels import semi_supervised_items
+from .few_labels import semi_supervised_items, validation_items
 from .folds import read_split, split_cases
 from .image_io import AtomicNibabelWriter, CheckedReader
 from .image_regions import region_hierarchy
@@ -77,6 +77,7 @@ __all__ = [
     "collate_two_streams",
     "decathlon_cases",
     "heart_phantom",
+    "image_items",
     "list_abdomenct1k",
     "list_brats2019",
     "load_case_mask",
@@ -95,6 +96,7 @@ __all__ = [
     "semi_supervised_items",
     "split_cases",
     "split_decathlon",
+    "validation_items",
     "write_json",
     "write_nifti",
     "write_phantoms",

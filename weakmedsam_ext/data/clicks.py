@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .decathlon import image_items
 from .io import read_json
 
 __all__ = ["read_clicks"]
@@ -29,11 +30,12 @@ def read_clicks(path: str | Path | None, images: Sequence[str | Path]) -> list[d
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it holds something else, or clicks on an image that is not listed.
+        ValueError: when it holds something else, or clicks on an image that is not listed, or see `image_items`.
     """
+    items = image_items(images)
     if path is None:
         logger.warning("no clicks are given, so every mask will be empty; give a file as clicks")
-        return [{"image": str(image), "clicks": []} for image in images]
+        return [{**item, "clicks": []} for item in items]
     content = read_json(path, REMEDY)
     names = {Path(image).name for image in images}
     for name, clicks in content.items():
@@ -43,4 +45,4 @@ def read_clicks(path: str | Path | None, images: Sequence[str | Path]) -> list[d
             )
         if not isinstance(clicks, list) or not all(isinstance(click, list) for click in clicks):
             raise ValueError(f"{path}: expected a list of clicks on {name!r}, but got {clicks!r}; {REMEDY}.")
-    return [{"image": str(image), "clicks": content.get(Path(image).name, [])} for image in images]
+    return [{**item, "clicks": content.get(Path(item["image"]).name, [])} for item in items]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ __all__ = [
     "check_decathlon_output",
     "claim_cases",
     "decathlon_cases",
+    "image_items",
     "image_path",
     "label_path",
     "link_once",
@@ -36,6 +38,24 @@ def case_name(path: str | Path) -> str:
 def named_images(data: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     """Items with "case" and "image" of items with "image", named after the file where they have no "case"."""
     return [{"case": item.get("case") or case_name(item["image"]), "image": item["image"]} for item in data]
+
+
+def image_items(paths: Sequence[str | Path]) -> list[dict[str, str]]:
+    """Items with "image" for inference, whose results are named after the files.
+
+    Raises:
+        ValueError: when there is none, or two of one name, whose results would be one file.
+    """
+    if not paths:
+        raise ValueError("datalist: no image is given or found; list files, as in --datalist \"['a.nii.gz']\".")
+    names = Counter(case_name(path) for path in paths)
+    repeated = sorted(name for name, count in names.items() if count > 1)
+    if repeated:
+        raise ValueError(
+            f"datalist: {repeated[0]!r} names {names[repeated[0]]} files, whose results would overwrite each other; "
+            "rename them, or segment them in separate runs."
+        )
+    return [{"image": str(path)} for path in paths]
 
 
 def image_path(root: str | Path, case: str, section: str = "training") -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.config import PathLike
+from monai.config import NdarrayOrTensor, PathLike
 from monai.data import ImageReader, NibabelWriter
 from monai.utils import ensure_tuple
 
@@ -51,6 +51,25 @@ class AtomicNibabelWriter(NibabelWriter):
 
     {"_target_": "SaveImaged", "keys": "pred", "writer": "weakmedsam_ext.data.AtomicNibabelWriter", ...}
     """
+
+    def set_data_array(
+        self, data_array: NdarrayOrTensor, channel_dim: int | None = 0, squeeze_end_dims: bool = True, **kwargs: Any
+    ) -> None:
+        """Take the voxels, with the channel last unless it is the only one.
+
+        MONAI's own takes away the last axis of a volume of one slice too, so that the mask is not on its image's grid.
+
+        Args:
+            data_array: the voxels.
+            channel_dim: axis of the channel; None where there is none.
+            squeeze_end_dims: whether to take away the only channel.
+            kwargs: see `NibabelWriter`.
+        """
+        if squeeze_end_dims and isinstance(channel_dim, int) and data_array.shape[channel_dim] == 1:
+            data_array, channel_dim = data_array.squeeze(channel_dim), None
+        super().set_data_array(data_array, channel_dim, squeeze_end_dims=False, **kwargs)
+        if squeeze_end_dims and channel_dim is None:
+            self.data_obj: Any = self.data_obj[..., 0]
 
     def write(self, filename: PathLike, verbose: bool = False, **kwargs: Any) -> None:
         """Write the image.

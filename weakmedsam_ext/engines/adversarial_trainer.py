@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine
 from monai.engines import IterationEvents
@@ -33,6 +34,9 @@ class AdversarialTrainer(SemiSupervisedTrainer):
         discriminator_optimizer: of its parameters; published is Adam with lr 1e-4 and betas (0.9, 0.99).
         adversarial_weight: of the specialist's adversarial loss at every iteration from 0.
         kwargs: see `SemiSupervisedTrainer`.
+
+    Raises:
+        ValueError: when there are several processes.
     """
 
     def __init__(
@@ -43,6 +47,8 @@ class AdversarialTrainer(SemiSupervisedTrainer):
         adversarial_weight: Callable[[int], float] | None = None,
         **kwargs: Any,
     ) -> None:
+        if idist.get_world_size() > 1:
+            raise ValueError("method 'adversarial': its discriminator is not shared by processes; leave out torchrun.")
         super().__init__(*args, **kwargs)
         self.discriminator = discriminator
         self.discriminator_optimizer = discriminator_optimizer

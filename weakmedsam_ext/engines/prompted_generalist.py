@@ -250,6 +250,10 @@ def build_generalist(
         ValueError: when a network lacks one of the three, is unknown or not for volumes, or a checkpoint is another's.
     """
     for network in networks:
+        if not isinstance(network, Mapping):
+            raise ValueError(
+                f"generalists: expected a list of settings of each, but got {networks!r}; put it in a list."
+            )
         missing = {"name", "checkpoint", "normalization"} - set(network)
         if missing:
             raise ValueError(f"generalist {dict(network)}: {sorted(missing)} are missing; give them.")

@@ -30,7 +30,8 @@ class ResumableEpochs:
         objects: what has a state: network, optimizer, lr_scheduler, ...
         seed: of epoch 0; epoch n uses seed + n.
         transform: random transforms of the training data set.
-        settings: whatever the training depends on; a checkpoint of other settings is not continued.
+        settings: whatever the training depends on; a checkpoint of other settings, or of another number of processes
+            or precision, is not continued.
         final_path: gets the state dict of objects["network"] when training is complete, bare, as MONAI's exports and
             the model zoo read it.
         keep: keep the checkpoint after training, so that a finished training is not repeated. Without, training starts
@@ -71,7 +72,7 @@ class ResumableEpochs:
     def resume(self, engine: Engine) -> None:
         """Load the checkpoint if there is one."""
         if self.path.exists():
-            state = self._read()
+            state = self._read(engine)
             for name, item in self.objects.items():
                 item.load_state_dict(state[name])
             if _has_scaler(engine):
@@ -90,10 +91,10 @@ class ResumableEpochs:
         """Save the epoch that ends; of several processes the first one does."""
         if idist.get_rank() > 0:
             return
-        states = {name: item.state_dict() for name, item in self.objects.items()}
+        states: dict[str, Any] = {name: item.state_dict() for name, item in self.objects.items()}
         if _has_scaler(engine):
             states["grad_scaler"] = engine.scaler.state_dict()  # type: ignore[attr-defined]
-        save_tensors({"epoch": engine.state.epoch, "settings": self.settings, **states}, self.path)
+        save_tensors({"epoch": engine.state.epoch, "settings": self._settings(engine), **states}, self.path)
 
     def finish(self, engine: Engine) -> None:
         """Save the trained network; of several processes the first one does."""
@@ -110,16 +111,23 @@ class ResumableEpochs:
         if isinstance(self.transform, Randomizable):
             self.transform.set_random_state(self.seed + epoch)
 
-    def _read(self) -> dict[str, Any]:
+    def _settings(self, engine: Engine) -> dict[str, Any]:
+        """The given ones, and the two that the engine knows: mixed precision and processes both change the state."""
+        return {**self.settings, "amp": _has_scaler(engine), "processes": idist.get_world_size()}
+
+    def _read(self, engine: Engine) -> dict[str, Any]:
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             missing = {"epoch", "settings", *self.objects} - set(state)
         except Exception as error:  # damaged files raise whatever zip, pickle or torch meet first
             raise ValueError(f"checkpoint {self.path} is damaged; delete it to train from the start.") from error
-        if missing or state["settings"] != self.settings:
+        settings = self._settings(engine)
+        if missing or state["settings"] != settings:
+            known = state["settings"] if "settings" in state else {}
+            changed = sorted(name for name in {*settings, *known} if known.get(name) != settings.get(name))
             raise ValueError(
-                f"checkpoint {self.path} was written with other settings; delete it to train from the start, or give "
-                "another output_dir."
+                f"checkpoint {self.path} was written with other settings ({', '.join(changed)}); delete it to train "
+                "from the start, or give another output_dir."
             )
         return state
 
