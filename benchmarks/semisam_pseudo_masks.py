@@ -1,6 +1,6 @@
 """Are a generalist's pseudo-masks better than the specialist that asks for them? Scored with masks, after training.
 
-python benchmarks/semisam_pseudo_masks.py --output_dir runs/semisam --run 2_supervised --generalist model.pt
+python benchmarks/semisam_pseudo_masks.py --output_dir runs/semisam --runs "['2_supervised']" --generalist model.pt
 
 Takes trained specialists of semisam_la2018.py (one for each seed) and the unlabelled training cases, in their middle
 patch. The generalist is asked as in training, by the specialist's prediction, and by the true mask: that is the best
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from common import report
 from monai.transforms import CenterSpatialCrop, Compose, ScaleIntensityRangePercentiles, SpatialPad
+from monai.utils import ensure_tuple
 from semisam_la2018 import OWN, REDUCED
 from torch import Tensor
 
@@ -52,7 +53,7 @@ def patches(data: Path, cases: Sequence[str], labelled: int, seed: int) -> Itera
 @torch.no_grad()
 def main(
     output_dir: str,
-    run: str,
+    runs: Sequence[str],
     generalist: str,
     csv: str | None = None,
     spacing: float = 2.0,
@@ -64,7 +65,7 @@ def main(
 
     Args:
         output_dir: of semisam_la2018.py.
-        run: folder of a method in it, for example 2_supervised.
+        runs: folders of methods in it, for example 2_supervised.
         generalist: checkpoint of the bundle promptable_pretrain_3d as it is by default.
         csv: file for the table.
         spacing: of the runs.
@@ -73,36 +74,42 @@ def main(
         num_test: of the runs.
     """
     root = Path(output_dir)
-    data = root / f"data_{spacing}mm"
     cases = read_json(root / f"split_{num_test}.json", "run semisam_la2018.py first")["train"]
-    labelled = int(run.split("_")[0])
     asked = {
         f"{prompt}, {clicks} clicks" if prompt != "mask" else "mask": build_generalist(
             [{**OWN, "checkpoint": generalist}], prompt=prompt, num_clicks=clicks
         )
         for prompt, clicks in ASKED
     }
-    own: list[float] = []
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in asked}
-    for seed in seeds:
-        specialist = ThinVNet(channels=channels)
-        load_checkpoint(specialist, root / run / f"seed{seed}" / "models" / "model.pt")
-        specialist.eval()
-        for image, mask in patches(data, cases, labelled, seed):
-            logits = specialist(image)
-            own.append(dice(logits.argmax(1, keepdim=True) == 1, mask))
-            sure = torch.where(mask, 10.0, -10.0)
-            for name, network in asked.items():
-                answers = (network(image, one) for one in (logits, torch.cat([-sure, sure], dim=1)))
-                found[name].append(tuple(dice((a.probability > 0.5) & (a.weight > 0), mask) for a in answers))
+    rows = []
+    for run in ensure_tuple(runs):
+        own: list[float] = []
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in asked}
+        for seed in ensure_tuple(seeds):
+            specialist = ThinVNet(channels=channels)
+            load_checkpoint(specialist, root / run / f"seed{seed}" / "models" / "model.pt")
+            specialist.eval()
+            for image, mask in patches(root / f"data_{spacing}mm", cases, int(run.split("_")[0]), seed):
+                logits = specialist(image)
+                own.append(dice(logits.argmax(1, keepdim=True) == 1, mask))
+                sure = torch.where(mask, 10.0, -10.0)
+                for name, network in asked.items():
+                    answers = (network(image, one) for one in (logits, torch.cat([-sure, sure], dim=1)))
+                    found[name].append(tuple(dice((a.probability > 0.5) & (a.weight > 0), mask) for a in answers))
+        rows += _rows(run, own, found)
+    report(rows, csv)
+
+
+def _rows(run: str, own: Sequence[float], found: dict[str, list[tuple[float, float]]]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [
-        {"who": f"specialist {run}", "Dice": np.mean(own), "asked by true mask": "", "worse": ""}
+        {"specialist": run, "asked by": "", "Dice": np.mean(own), "asked by true mask": "", "worse": ""}
     ]
     for name, pairs in found.items():
         theirs, best = np.array(pairs).T
         worse = f"{(theirs < np.array(own)).sum()} of {len(own)}"
-        rows.append({"who": name, "Dice": theirs.mean(), "asked by true mask": best.mean(), "worse": worse})
-    report(rows, csv)
+        row = {"specialist": run, "asked by": name, "Dice": theirs.mean()}
+        rows.append({**row, "asked by true mask": best.mean(), "worse": worse})
+    return rows
 
 
 if __name__ == "__main__":
