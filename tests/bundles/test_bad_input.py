@@ -61,7 +61,9 @@ def split(data, part):
 
 
 def hashes(folder):
-    return {path: hashlib.sha256(path.read_bytes()).digest() for path in folder.rglob("*") if path.is_file()}
+    """Of all files but the log, which every run is added to."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "pipeline.log")
+    return {path: hashlib.sha256(path.read_bytes()).digest() for path in files}
 
 
 def unfinished(folder):

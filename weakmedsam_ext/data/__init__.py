@@ -3,7 +3,7 @@
 from .abdomenct1k import list_abdomenct1k, prepare_abdomenct1k
 from .brats2019 import list_brats2019, prepare_brats2019
 from .clicks import read_clicks
-from .decathlon import decathlon_cases, image_items
+from .decathlon import decathlon_cases, image_items, require_images
 from .decathlon_split import split_decathlon
 from .few_labels import semi_supervised_items, validation_items
 from .folds import read_split, split_cases
@@ -93,6 +93,7 @@ __all__ = [
     "slice_labels_from_csv",
     "slice_labels_from_masks",
     "region_hierarchy",
+    "require_images",
     "semi_supervised_items",
     "split_cases",
     "split_decathlon",

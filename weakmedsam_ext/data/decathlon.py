@@ -22,6 +22,7 @@ __all__ = [
     "label_path",
     "link_once",
     "named_images",
+    "require_images",
     "write_dataset_json",
 ]
 
@@ -43,11 +44,11 @@ def named_images(data: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
 def image_items(paths: Sequence[str | Path]) -> list[dict[str, str]]:
     """Items with "image" for inference, whose results are named after the files.
 
+    There may be none: a bundle is also loaded to be looked at, without images. `require_images` refuses to run then.
+
     Raises:
-        ValueError: when there is none, or two of one name, whose results would be one file.
+        ValueError: when two have one name, whose results would be one file.
     """
-    if not paths:
-        raise ValueError("datalist: no image is given or found; list files, as in --datalist \"['a.nii.gz']\".")
     names = Counter(case_name(path) for path in paths)
     repeated = sorted(name for name, count in names.items() if count > 1)
     if repeated:
@@ -56,6 +57,16 @@ def image_items(paths: Sequence[str | Path]) -> list[dict[str, str]]:
             "rename them, or segment them in separate runs."
         )
     return [{"image": str(path)} for path in paths]
+
+
+def require_images(paths: Sequence[str | Path]) -> None:
+    """Refuse to segment nothing.
+
+    Raises:
+        ValueError: when there is no image.
+    """
+    if not paths:
+        raise ValueError("datalist: no image is given or found; list files, as in --datalist \"['a.nii.gz']\".")
 
 
 def image_path(root: str | Path, case: str, section: str = "training") -> Path:
