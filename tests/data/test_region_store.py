@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -41,6 +45,28 @@ def test_processes_find_the_same_regions(squares, tmp_path):
     assert one.keys == two.keys
     for case in slices.cases:
         np.testing.assert_array_equal(one[case], two[case])
+
+
+KILLED = """
+import os, signal
+from pathlib import Path
+from weakmedsam_ext.data.region_store import _computed
+
+def compute(case, path):
+    path.write_text(case)
+
+if __name__ == "__main__":
+    done = _computed(compute, {case: Path(case) for case in "abcd"}, 2)
+    print([next(done) for _ in "abcd"])  # now they wait for work
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_processes_end_with_the_one_that_is_killed(tmp_path):
+    (tmp_path / "killed.py").write_text(KILLED)
+    # its output ends when the last process that may write to it does
+    done = subprocess.run([sys.executable, "killed.py"], cwd=tmp_path, capture_output=True, check=False, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def test_other_settings_have_other_keys(squares, tmp_path):

@@ -9,8 +9,9 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,7 @@ def _computed(compute: Callable[[str, Path], None], missing: Mapping[str, Path],
             yield case
         return
     # children of a process that may hold threads and a GPU start afresh
-    with ProcessPoolExecutor(num_workers, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(num_workers, get_context("spawn"), initializer=_end_with_parent) as pool:
         try:
             running = {pool.submit(compute, case, path): case for case, path in missing.items()}
             for done in as_completed(running):
@@ -135,6 +136,18 @@ def _computed(compute: Callable[[str, Path], None], missing: Mapping[str, Path],
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when its parent is killed; it would wait for work for ever."""
+    parent = parent_process()
+    assert parent is not None  # a worker has one
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 class ReadRegionsd(Transform):
