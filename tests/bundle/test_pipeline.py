@@ -49,6 +49,17 @@ def test_a_changed_setting_runs_its_stage_and_the_later_ones(folder):
     assert run(folder, text="b", number=2)[3:] == ["first b", "second 2"]
 
 
+def test_a_moved_folder_is_still_finished(folder):
+    """Settings that name files in it are no other settings."""
+    output = folder / "out"
+    for _ in range(2):
+        stage = {"name": "one", "config": "first.json", "outputs": ["first"], "settings": {"text": f"{output}/models"}}
+        Pipeline(folder, folder, output, [stage]).run()
+        assert (output / "log").read_text() == f"first {folder}/out/models\n"
+        if output.name == "out":
+            output = output.rename(folder / "moved")
+
+
 def test_what_is_logged_is_appended_to_a_file(folder, caplog):
     caplog.set_level("INFO")
     run(folder)

@@ -115,8 +115,12 @@ class Pipeline:
 
     def _key(self, stage: Mapping[str, Any], overrides: Mapping[str, Any], before: str) -> str:
         config = (self.config_dir / stage["config"]).read_text()
-        where = ("bundle_root", "output_dir")  # a moved folder is no reason to compute anything again
-        settings = {name: str(value) for name, value in sorted(overrides.items()) if name not in where}
+        # neither a moved folder nor another number of processes is a reason to compute anything again
+        settings = {
+            name: str(value).replace(str(self.output_dir), "output_dir")
+            for name, value in sorted(overrides.items())
+            if name not in ("bundle_root", "output_dir", "region_workers")
+        }
         return hashlib.sha256(json.dumps([before, config, settings]).encode()).hexdigest()
 
     def _is_finished(self, stage: Mapping[str, Any], key: str) -> bool:
