@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from monai.bundle import ConfigWorkflow
@@ -20,6 +20,9 @@ from .errors import one_sentence
 __all__ = ["Pipeline", "training_workflow"]
 
 logger = logging.getLogger(__name__)
+
+# settings that change no result: a moved folder or another number of processes is no reason to compute anything again
+WITHOUT_EFFECT = ("bundle_root", "output_dir", "region_workers")
 
 
 class Pipeline:
@@ -115,13 +118,15 @@ class Pipeline:
 
     def _key(self, stage: Mapping[str, Any], overrides: Mapping[str, Any], before: str) -> str:
         config = (self.config_dir / stage["config"]).read_text()
-        # neither a moved folder nor another number of processes is a reason to compute anything again
         settings = {
-            name: str(value).replace(str(self.output_dir), "output_dir")
-            for name, value in sorted(overrides.items())
-            if name not in ("bundle_root", "output_dir", "region_workers")
+            name: self._without_place(value) for name, value in sorted(overrides.items()) if name not in WITHOUT_EFFECT
         }
         return hashlib.sha256(json.dumps([before, config, settings]).encode()).hexdigest()
+
+    def _without_place(self, value: Any) -> str:
+        """A path in `output_dir` as it is after the folder is moved; anything else as it is."""
+        path = PurePath(str(value))
+        return f"output_dir/{path.relative_to(self.output_dir)}" if path.is_relative_to(self.output_dir) else str(value)
 
     def _is_finished(self, stage: Mapping[str, Any], key: str) -> bool:
         record = self._record(stage)
