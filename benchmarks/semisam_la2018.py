@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from weakmedsam_ext.bundle import training_workflow
 from weakmedsam_ext.data import decathlon_cases, load_mask, load_volume, split_decathlon, write_nifti
-from weakmedsam_ext.data.decathlon import image_path, label_path, write_dataset_json
+from weakmedsam_ext.data.datasets.decathlon import image_path, label_path, write_dataset_json
 from weakmedsam_ext.data.io import read_json, write_json
 from weakmedsam_ext.data.volume_store import VolumePreprocessing
 from weakmedsam_ext.engines import METHODS

@@ -1,14 +1,15 @@
 """Readers of public layouts, image-level labels, slice stores, splits by case, and phantoms in the same layouts."""
 
-from .abdomenct1k import list_abdomenct1k, prepare_abdomenct1k
-from .brats2019 import list_brats2019, prepare_brats2019
 from .clicks import read_clicks
-from .decathlon import decathlon_cases, image_items, require_images
-from .decathlon_split import split_decathlon
+from .datasets.abdomenct1k import list_abdomenct1k, prepare_abdomenct1k
+from .datasets.brats2019 import list_brats2019, prepare_brats2019
+from .datasets.decathlon import decathlon_cases, image_items, require_images
+from .datasets.decathlon_split import split_decathlon
+from .datasets.la2018 import prepare_la2018
+from .datasets.phantoms import SUBTYPES, HeartPhantom, heart_phantom, write_phantoms
 from .few_labels import semi_supervised_items, validation_items
 from .folds import read_split, split_cases
 from .image_io import AtomicNibabelWriter, CheckedReader
-from .image_regions import region_hierarchy
 from .io import (
     Grid,
     Volume,
@@ -22,23 +23,22 @@ from .io import (
     write_json,
     write_nifti,
 )
-from .la2018 import prepare_la2018
-from .mask_datasets import SliceMasks, VolumeMasks
-from .phantoms import SUBTYPES, HeartPhantom, heart_phantom, write_phantoms
 from .reference_labels import class_numbers, write_reference_labels
-from .region_store import ReadRegionsd, RegionStore, build_region_store
-from .slice_dataset import SliceDataset
-from .slice_geometry import SliceGeometry
-from .slice_labels import SliceLabels, slice_labels_from_masks
-from .slice_labels_csv import slice_labels_from_csv
-from .slice_regions import SliceRegions
-from .slice_store import SlicePreprocessing, SliceStore, build_slice_store
-from .slice_study import SliceStudy
-from .subclass_clustering import SubclassClustering
-from .subclasses import ReadSubclassd, Subclasses
+from .regions.image_regions import region_hierarchy
+from .regions.mask_datasets import SliceMasks, VolumeMasks
+from .regions.slice_regions import SliceRegions
+from .regions.store import ReadRegionsd, RegionStore, build_region_store
+from .regions.volume_region_files import VolumeRegions
+from .regions.volume_regions import VolumeRegionDataset, build_volume_regions
+from .slices.dataset import SliceDataset
+from .slices.geometry import SliceGeometry
+from .slices.labels import SliceLabels, slice_labels_from_masks
+from .slices.labels_csv import slice_labels_from_csv
+from .slices.store import SlicePreprocessing, SliceStore, build_slice_store
+from .slices.study import SliceStudy
+from .slices.subclass_clustering import SubclassClustering
+from .slices.subclasses import ReadSubclassd, Subclasses
 from .two_stream_sampler import TwoStreamSampler, collate_two_streams
-from .volume_region_files import VolumeRegions
-from .volume_regions import VolumeRegionDataset, build_volume_regions
 from .volume_store import VolumePreprocessing, VolumeStore, build_volume_store
 
 __all__ = [

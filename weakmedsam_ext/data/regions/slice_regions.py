@@ -8,9 +8,9 @@ from typing import Any
 
 from monai.data import Dataset
 
-from .decathlon import named_images
-from .region_store import ReadRegionsd, build_region_store
-from .slice_store import build_slice_store
+from ..datasets.decathlon import named_images
+from ..slices.store import build_slice_store
+from .store import ReadRegionsd, build_region_store
 
 __all__ = ["SliceRegions"]
 

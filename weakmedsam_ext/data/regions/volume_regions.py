@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from monai.data import Dataset
 
-from .region_store import RegionStore, store_regions
-from .volume_store import VolumeStore
+from ..volume_store import VolumeStore
+from .store import RegionStore, store_regions
 from .watershed_hierarchy import watershed_hierarchy
 
 __all__ = ["VolumeRegionDataset", "build_volume_regions"]

@@ -12,7 +12,7 @@ from weakmedsam_ext.data import decathlon_cases, load_mask, load_volume, prepare
 h5py = pytest.importorskip("h5py")
 
 SHAPE = (8, 7, 6)
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "la2018"
+REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "la2018"
 
 
 def image(seed):

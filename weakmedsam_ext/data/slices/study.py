@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .decathlon_split import split_decathlon
-from .slice_dataset import SliceDataset
-from .slice_labels import SliceLabels, slice_labels_from_masks
-from .slice_labels_csv import slice_labels_from_csv
-from .slice_store import SliceStore, build_slice_store
+from ..datasets.decathlon_split import split_decathlon
+from .dataset import SliceDataset
+from .labels import SliceLabels, slice_labels_from_masks
+from .labels_csv import slice_labels_from_csv
+from .store import SliceStore, build_slice_store
 
 __all__ = ["SliceStudy"]
 

@@ -10,8 +10,8 @@ import torch
 from monai.data import Dataset
 from monai.utils import look_up_option
 
-from .slice_labels import SliceLabels
-from .slice_store import SliceStore
+from .labels import SliceLabels
+from .store import SliceStore
 from .subclasses import Subclasses
 
 __all__ = ["SliceDataset"]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from tiny_dataset import AFFINE
 
-from weakmedsam_ext.data import build_slice_store, decathlon_cases, load_volume, slice_store, write_nifti
+from weakmedsam_ext.data import build_slice_store, decathlon_cases, load_volume, write_nifti
+from weakmedsam_ext.data.slices import store as slice_store
 
 
 def build(cases, root, **settings):

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from ..io import Volume, load_mask, load_volume, write_nifti
 from .decathlon import check_decathlon_output, claim_cases, image_path, label_path, write_dataset_json
-from .io import Volume, load_mask, load_volume, write_nifti
 
 __all__ = ["prepare_la2018"]
 

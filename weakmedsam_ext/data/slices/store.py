@@ -12,9 +12,9 @@ from monai.transforms import generate_spatial_bounding_box
 from torch import Tensor
 from tqdm import tqdm
 
-from .array_store import ArrayStore, array_path, check_percentiles, images_by_case, save_array, scale_percentiles
-from .io import Volume, file_hash, load_volume, read_json, write_json
-from .slice_geometry import SliceGeometry
+from ..array_store import ArrayStore, array_path, check_percentiles, images_by_case, save_array, scale_percentiles
+from ..io import Volume, file_hash, load_volume, read_json, write_json
+from .geometry import SliceGeometry
 
 __all__ = ["SlicePreprocessing", "SliceStore", "build_slice_store"]
 

@@ -50,7 +50,7 @@ def test_processes_find_the_same_regions(squares, tmp_path):
 KILLED = """
 import os, signal
 from pathlib import Path
-from weakmedsam_ext.data.region_store import _computed
+from weakmedsam_ext.data.regions.store import _computed
 
 def compute(case, path):
     path.write_text(case)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from weakmedsam_ext.data.watershed_hierarchy import watershed_hierarchy
+from weakmedsam_ext.data.regions.watershed_hierarchy import watershed_hierarchy
 
 
 def slabs(ndim):

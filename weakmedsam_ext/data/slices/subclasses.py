@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from monai.transforms import Transform
 
-from ..losses import subclass_target
-from .io import read_json, write_json
+from ...losses import subclass_target
+from ..io import read_json, write_json
 
 __all__ = ["ReadSubclassd", "Subclasses"]
 

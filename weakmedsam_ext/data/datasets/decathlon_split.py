@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..folds import read_split, split_cases
 from .decathlon import decathlon_cases
-from .folds import read_split, split_cases
 
 __all__ = ["split_decathlon"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from monai.data import check_missing_files, load_decathlon_datalist
 from monai.utils import look_up_option
 
-from .io import read_json, write_json
+from ..io import read_json, write_json
 
 __all__ = [
     "case_name",

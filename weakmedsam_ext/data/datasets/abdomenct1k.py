@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..io import check_same_grid, read_grid
 from .decathlon import check_decathlon_output, claim_cases, image_path, label_path, link_once, write_dataset_json
-from .io import check_same_grid, read_grid
 
 __all__ = ["list_abdomenct1k", "prepare_abdomenct1k"]
 

@@ -8,8 +8,8 @@ from skimage.measure import label
 from skimage.segmentation import felzenszwalb, slic
 
 from weakmedsam_ext.data import region_hierarchy
-from weakmedsam_ext.data.image_regions import REGION_METHODS
-from weakmedsam_ext.data.region_merging import _mean_intensity_graph, adjacent_regions, superpixel_hierarchy
+from weakmedsam_ext.data.regions.image_regions import REGION_METHODS
+from weakmedsam_ext.data.regions.region_merging import _mean_intensity_graph, adjacent_regions, superpixel_hierarchy
 
 
 @pytest.fixture

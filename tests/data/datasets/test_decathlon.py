@@ -3,7 +3,7 @@ import json
 import pytest
 
 from weakmedsam_ext.data import decathlon_cases
-from weakmedsam_ext.data.decathlon import check_decathlon_output, write_dataset_json
+from weakmedsam_ext.data.datasets.decathlon import check_decathlon_output, write_dataset_json
 
 
 def edit(root, **changes):

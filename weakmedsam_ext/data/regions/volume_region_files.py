@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from .decathlon import named_images
+from ..datasets.decathlon import named_images
+from ..volume_store import build_volume_store
 from .volume_regions import DEPTHS, SMOOTHINGS, VolumeRegionDataset, build_volume_regions
-from .volume_store import build_volume_store
 
 __all__ = ["VolumeRegions"]
 

@@ -12,8 +12,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
+from ..io import write_nifti
 from .decathlon import check_decathlon_output, image_path, label_path, write_dataset_json
-from .io import write_nifti
 
 __all__ = ["SUBTYPES", "HeartPhantom", "heart_phantom", "write_phantoms"]
 

@@ -14,7 +14,7 @@ from weakmedsam_ext.data import (
     write_nifti,
 )
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "abdomenct1k_layout"
+REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "abdomenct1k_layout"
 SHAPE = (7, 6, 5)
 AFFINE = np.diag([-0.8, -0.8, 2.5, 1.0])
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from monai.utils import look_up_option
 from tqdm import tqdm
 
+from ..io import Volume, check_same_grid, load_mask, load_volume, read_grid, write_nifti
 from .decathlon import check_decathlon_output, claim_cases, image_path, label_path, link_once, write_dataset_json
-from .io import Volume, check_same_grid, load_mask, load_volume, read_grid, write_nifti
 
 __all__ = ["list_brats2019", "prepare_brats2019"]
 

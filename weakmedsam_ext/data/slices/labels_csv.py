@@ -6,8 +6,8 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .io import read_grid
-from .slice_labels import SliceLabels
+from ..io import read_grid
+from .labels import SliceLabels
 
 __all__ = ["slice_labels_from_csv"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from weakmedsam_ext.data import decathlon_cases, list_brats2019, load_mask, load_volume, prepare_brats2019
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "brats2019_layout"
+REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "brats2019_layout"
 SHAPE = (7, 6, 5)
 AFFINE = np.array([[-1.0, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])  # of the challenge
 TRAINING = "MICCAI_BraTS_2019_Data_Training"

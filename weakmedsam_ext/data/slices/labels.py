@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from .io import file_hash, load_case_mask, read_json, write_json
+from ..io import file_hash, load_case_mask, read_json, write_json
 
 __all__ = ["SliceLabels", "slice_labels_from_masks"]
 

@@ -19,9 +19,9 @@ import torch
 from monai.transforms import Transform
 from tqdm import tqdm
 
-from .array_store import ArrayStore, array_path, save_array
+from ..array_store import ArrayStore, array_path, save_array
+from ..slices.store import SliceStore
 from .image_regions import check_region_settings, region_hierarchy
-from .slice_store import SliceStore
 
 __all__ = ["ReadRegionsd", "RegionStore", "build_region_store", "store_regions"]
 

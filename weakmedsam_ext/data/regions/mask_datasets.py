@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from monai.data import Dataset
 
-from .decathlon import named_images
-from .io import Volume, load_case_mask
-from .reference_labels import class_numbers
-from .slice_store import build_slice_store
-from .volume_store import build_volume_store
+from ..datasets.decathlon import named_images
+from ..io import Volume, load_case_mask
+from ..reference_labels import class_numbers
+from ..slices.store import build_slice_store
+from ..volume_store import build_volume_store
 
 __all__ = ["SliceMasks", "VolumeMasks"]
 

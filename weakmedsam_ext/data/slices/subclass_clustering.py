@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from torch import nn
 from tqdm import tqdm
 
-from .slice_dataset import SliceDataset
+from .dataset import SliceDataset
 from .subclasses import Subclasses
 
 __all__ = ["SubclassClustering"]
