@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ..data import atomic_path, read_json
 from .names import check_names
 from .recipe import ROOT, Recipe, deep_merge, expand, load_recipe, references, strings
 
-__all__ = ["build_bundle", "bundle_files"]
+__all__ = ["BUNDLE_JSON", "build_bundle", "bundle_files", "known_settings"]
 
 BUNDLE_JSON = "bundle.json"
 KEYS = ("recipe", "settings", "parts", "presets", "metadata")
@@ -260,30 +260,29 @@ class ConfigBuilder:
         """A config of another recipe, whose own settings get the borrowed config's name as prefix."""
         source = self.recipe.borrowed[name]
         lender = load_recipe(source["recipe"])
-        common = {*load_recipe_root(), *source["shared"]}
-        renamed = {key: f"{name}_{key}" for key in (*lender.runtime, *lender.settings) if key not in common}
+        theirs = {**lender.runtime, **lender.settings}
+        shared = {*_common_settings(), *source["shared"]}
+        renamed = {key: f"{name}_{key}" for key in theirs if key not in shared}
         mine = {**self.values, **settings}
-        values = {key: mine[key] for key in (*common, *renamed) if key in mine and key in common}
-        values |= {key: mine[new] for key, new in renamed.items() if new in mine}
-        builder = ConfigBuilder(lender, {k: v for k, v in values.items() if k in builder_names(lender)}, {}, name)
+        values = {key: mine[renamed.get(key, key)] for key in theirs if renamed.get(key, key) in mine}
+        builder = ConfigBuilder(lender, values, {}, name)
         config = builder.config(source["config"])
-        for key, new in renamed.items():
-            if key in config:
-                self.values[new] = builder.values[key]
-                if key in lender.runtime:
-                    self.runtime.add(new)
+        used = {key: new for key, new in renamed.items() if key in config}
+        self.values.update({new: builder.values[key] for key, new in used.items()})
+        self.runtime |= {new for key, new in used.items() if key in lender.runtime}
         return _rename(config, renamed)
 
 
-def load_recipe_root() -> set[str]:
+def known_settings(recipe: str) -> set[str]:
+    """Names of the settings that a recipe's bundle.json may set and that change results."""
+    builder = ConfigBuilder(load_recipe(recipe), {}, {})
+    return set(builder.values) - builder.runtime
+
+
+def _common_settings() -> set[str]:
     """Names of the settings that all recipes have."""
-    names = (read_json(ROOT / f"{kind}.json", "install the package again") for kind in ("settings", "runtime"))
-    return {key for content in names for key in content}
-
-
-def builder_names(recipe: Recipe) -> set[str]:
-    """Names of a recipe's settings."""
-    return {*recipe.settings, *recipe.runtime}
+    content = (read_json(ROOT / f"{kind}.json", "install the package again") for kind in ("settings", "runtime"))
+    return {key for settings in content for key in settings}
 
 
 def _rename(config: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
@@ -336,5 +335,3 @@ def _with_values(item: Any, values: Mapping[str, Any]) -> Any:
 
 def _json(content: Any) -> str:
     return json.dumps(content, indent=4, ensure_ascii=False) + "\n"
-
-

@@ -21,6 +21,7 @@ from .io import (
     load_volume,
     read_grid,
     read_json,
+    set_aside,
     write_json,
     write_nifti,
 )
@@ -97,6 +98,7 @@ __all__ = [
     "slice_labels_from_masks",
     "region_hierarchy",
     "require_images",
+    "set_aside",
     "semi_supervised_items",
     "split_cases",
     "split_decathlon",

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ __all__ = [
     "naming_full_disk",
     "read_grid",
     "read_json",
+    "set_aside",
     "write_json",
     "write_nifti",
 ]
@@ -82,6 +84,19 @@ def naming_full_disk(path: str | Path) -> Iterator[None]:
         if error.errno == errno.ENOSPC:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def set_aside(path: str | Path) -> None:
+    """Delete a result that is to be made anew; weights and what is known of them become `*.previous.pt` and `.json`."""
+    path = Path(path)
+    if path.suffix == ".pt" and path.exists():
+        for old in (path, path.with_suffix(".json")):
+            if old.exists():
+                old.replace(old.with_name(f"{old.stem}.previous{old.suffix}"))
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(content: Any, path: str | Path) -> None:
