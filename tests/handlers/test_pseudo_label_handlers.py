@@ -6,6 +6,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 
+from weakmedsam_ext.bundle import RunKey
 from weakmedsam_ext.data import SliceDataset, SliceLabels, build_slice_store, write_nifti
 from weakmedsam_ext.handlers import PseudoLabelFigures, PseudoLabelWriter
 from weakmedsam_ext.networks import CAMPseudoLabeler, PromptAffinity, WeakMedSAMNet, build_network
@@ -85,12 +86,21 @@ def test_a_killed_run_goes_on_with_the_next_case(study, tmp_path):
     assert not list((tmp_path / "out").glob("*.partial"))
 
 
-def test_other_settings_are_not_continued(study, tmp_path):
+def test_pseudo_labels_of_another_run_are_made_anew(study, tmp_path):
     cases, store, labels = study
-    run(PseudoLabelWriter(cases, store, labels, tmp_path / "out", settings={"beta": 4}), store, labels, left_half)
-    PseudoLabelWriter(cases, store, labels, tmp_path / "out", settings={"beta": 4})
-    with pytest.raises(ValueError, match="holds pseudo-labels of other settings; give another output_dir"):
-        PseudoLabelWriter(cases, store, labels, tmp_path / "out", settings={"beta": 8})
+    output = tmp_path / "out"
+
+    def writer(beta):
+        return PseudoLabelWriter(cases, store, labels, output, run_key=RunKey(tmp_path, {"beta": beta}))
+
+    run(writer(4), store, labels, left_half)
+    (output / "stale.nii.gz").touch()
+    writer(4).prepare()
+    assert writer(4).remaining == [] and (output / "stale.nii.gz").exists()
+    again = writer(8)
+    again.prepare()
+    assert set(again.remaining) == {case for case in VISIBLE if again._visible[case]}
+    assert not (output / "stale.nii.gz").exists()
 
 
 def test_a_class_smaller_than_a_voxel_is_not_lost(study, tmp_path):
