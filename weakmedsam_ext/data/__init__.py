@@ -9,6 +9,7 @@ from .datasets.la2018 import prepare_la2018
 from .datasets.phantoms import SUBTYPES, HeartPhantom, heart_phantom, write_phantoms
 from .few_labels import semi_supervised_items, validation_items
 from .folds import read_split, split_cases
+from .hashes import HashCache, content_hash
 from .image_io import AtomicNibabelWriter, CheckedReader
 from .io import (
     Grid,
@@ -46,6 +47,7 @@ __all__ = [
     "AtomicNibabelWriter",
     "CheckedReader",
     "Grid",
+    "HashCache",
     "HeartPhantom",
     "ReadRegionsd",
     "ReadSubclassd",
@@ -74,6 +76,7 @@ __all__ = [
     "build_volume_store",
     "check_same_grid",
     "class_numbers",
+    "content_hash",
     "collate_two_streams",
     "decathlon_cases",
     "heart_phantom",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +16,18 @@ from torch import Tensor
 
 from .io import Volume, atomic_path
 
-__all__ = ["ArrayStore", "array_path", "check_percentiles", "images_by_case", "save_array", "scale_percentiles"]
+__all__ = [
+    "HASHES_FILE",
+    "ArrayStore",
+    "array_key",
+    "array_path",
+    "check_percentiles",
+    "images_by_case",
+    "save_array",
+    "scale_percentiles",
+]
+
+HASHES_FILE = "hashes.json"  # of a store: hashes of the volumes that it was made from
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,16 @@ class ArrayStore:
         """A case, or its slice `index`, as a float32 image with one channel."""
         array = self[case] if index is None else self[case][index]
         return torch.from_numpy(array.astype(np.float32)).unsqueeze(0)
+
+
+def array_key(source: str, settings: Sequence[Any]) -> str:
+    """Key of an array: hash of the key or hash of what it was made from, and of the settings.
+
+    Args:
+        source: `content_hash` of a file, or key of another store's array.
+        settings: whatever else the array depends on, as JSON can hold it.
+    """
+    return hashlib.sha256(json.dumps([source, *settings]).encode()).hexdigest()[:32]
 
 
 def array_path(root: Path, key: str) -> Path:

@@ -113,8 +113,8 @@ def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
     return content
 
 
-def file_hash(path: str | Path, prefix: str = "") -> str:
-    """SHA-256 of a prefix and a file's content, as 32 hexadecimal digits.
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file's content as 32 hexadecimal digits; `content_hash` remembers it.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -122,7 +122,7 @@ def file_hash(path: str | Path, prefix: str = "") -> str:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; correct the path, or download the file again.")
-    digest = hashlib.sha256(prefix.encode())
+    digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,8 +13,18 @@ from monai.transforms import Compose, Orientation, Spacing
 from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
-from .array_store import ArrayStore, array_path, check_percentiles, images_by_case, save_array, scale_percentiles
-from .io import Volume, file_hash, load_volume
+from .array_store import (
+    HASHES_FILE,
+    ArrayStore,
+    array_key,
+    array_path,
+    check_percentiles,
+    images_by_case,
+    save_array,
+    scale_percentiles,
+)
+from .hashes import HashCache
+from .io import Volume, load_volume
 
 __all__ = ["VolumePreprocessing", "VolumeStore", "build_volume_store"]
 
@@ -110,10 +119,10 @@ def build_volume_store(
     preprocessing = VolumePreprocessing(float(spacing), (float(lower), float(upper)))
     images = images_by_case(cases)
     root = Path(root).expanduser().absolute()
-    settings = json.dumps(["volume", FORMAT, asdict(preprocessing)])
+    hashes = HashCache(root / HASHES_FILE)
     keys = {}
     for case, path in tqdm(images.items(), desc=f"volume store {spacing} mm", unit="case", disable=not progress):
-        keys[case] = file_hash(path, prefix=settings)
+        keys[case] = array_key(hashes(path), ["volume", FORMAT, asdict(preprocessing)])
         array = array_path(root, keys[case])
         if not array.exists():
             save_array(preprocessing(load_volume(path)).astype(np.float16), array)

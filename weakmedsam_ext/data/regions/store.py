@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -19,7 +17,7 @@ import torch
 from monai.transforms import Transform
 from tqdm import tqdm
 
-from ..array_store import ArrayStore, array_path, save_array
+from ..array_store import ArrayStore, array_key, array_path, save_array
 from ..slices.store import SliceStore
 from .image_regions import check_region_settings, region_hierarchy
 
@@ -98,8 +96,7 @@ def store_regions(
         the store, keyed by image and settings.
     """
     root = Path(root).expanduser().absolute()
-    suffix = json.dumps(settings)
-    found = {case: hashlib.sha256((key + suffix).encode()).hexdigest()[:32] for case, key in keys.items()}
+    found = {case: array_key(key, settings) for case, key in keys.items()}
     missing = {case: path for case, key in found.items() if not (path := array_path(root, key)).exists()}
     computed = _computed(partial(_compute, regions_of), missing, num_workers)
     for _ in tqdm(computed, desc="regions", unit="case", total=len(missing), disable=not progress or not missing):

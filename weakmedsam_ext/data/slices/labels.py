@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..io import file_hash, load_case_mask, read_json, write_json
+from ..hashes import content_hash
+from ..io import load_case_mask, read_json, write_json
 
 __all__ = ["SliceLabels", "slice_labels_from_masks"]
 
@@ -105,7 +106,7 @@ def slice_labels_from_masks(
         )
     settings = {"kind": "masks", "class_map": class_values, "min_pixels": min_pixels}
     output = Path(output)
-    images = {item["case"]: file_hash(item["image"]) for item in cases}
+    images = {item["case"]: content_hash(item["image"]) for item in cases}
     if output.is_file():
         labels = SliceLabels.read(output)
         recorded = dict(labels.source)

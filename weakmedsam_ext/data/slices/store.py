@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,8 +11,18 @@ from monai.transforms import generate_spatial_bounding_box
 from torch import Tensor
 from tqdm import tqdm
 
-from ..array_store import ArrayStore, array_path, check_percentiles, images_by_case, save_array, scale_percentiles
-from ..io import Volume, file_hash, load_volume, read_json, write_json
+from ..array_store import (
+    HASHES_FILE,
+    ArrayStore,
+    array_key,
+    array_path,
+    check_percentiles,
+    images_by_case,
+    save_array,
+    scale_percentiles,
+)
+from ..hashes import HashCache
+from ..io import Volume, load_volume, read_json, write_json
 from .geometry import SliceGeometry
 
 __all__ = ["SlicePreprocessing", "SliceStore", "build_slice_store"]
@@ -125,9 +134,9 @@ def build_slice_store(
     images = images_by_case(cases)
     root = Path(root).expanduser().absolute()
     keys, geometries = {}, {}
-    settings = json.dumps([FORMAT, asdict(preprocessing)])
+    hashes = HashCache(root / HASHES_FILE)
     for case, path in tqdm(images.items(), desc=f"slice store {img_size} px", unit="case", disable=not progress):
-        keys[case] = file_hash(path, prefix=settings)
+        keys[case] = array_key(hashes(path), ["slice", FORMAT, asdict(preprocessing)])
         geometries[case] = _stored_geometry(root, keys[case]) or _decode(path, preprocessing, root, keys[case])
     return SliceStore(root, keys, geometries, preprocessing)
 
