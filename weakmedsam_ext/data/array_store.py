@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +14,9 @@ import numpy as np
 import torch
 from monai.transforms import ScaleIntensityRange
 from torch import Tensor
+from tqdm import tqdm
 
+from .hashes import HashCache
 from .io import Volume, atomic_path
 
 __all__ = [
@@ -22,10 +25,13 @@ __all__ = [
     "array_key",
     "array_path",
     "check_percentiles",
-    "images_by_case",
+    "is_complete",
+    "keyed_volumes",
     "save_array",
     "scale_percentiles",
 ]
+
+logger = logging.getLogger(__name__)
 
 HASHES_FILE = "hashes.json"  # of a store: hashes of the volumes that it was made from
 
@@ -56,12 +62,16 @@ class ArrayStore:
         """Memory-mapped array of a case."""
         if case not in self.keys:
             raise KeyError(f"case {case!r} is not in the {self.kind} store {self.root}; build the store with it.")
-        return np.load(array_path(self.root, self.keys[case]), mmap_mode="r", allow_pickle=False)
+        return _mapped(array_path(self.root, self.keys[case]))
 
     def image(self, case: str, index: int | None = None) -> Tensor:
         """A case, or its slice `index`, as a float32 image with one channel."""
         array = self[case] if index is None else self[case][index]
         return torch.from_numpy(array.astype(np.float32)).unsqueeze(0)
+
+
+def _mapped(path: Path) -> np.ndarray:
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def array_key(source: str, settings: Sequence[Any]) -> str:
@@ -85,16 +95,43 @@ def save_array(array: np.ndarray, path: Path) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def images_by_case(cases: Sequence[Mapping[str, str]]) -> dict[str, Path]:
-    """Case -> image of items with "case" and "image".
+def is_complete(path: Path) -> bool:
+    """Whether an array is there and as long as its header says; a damaged one is told and must be made again."""
+    try:
+        _mapped(path)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        logger.warning("%s is damaged (%s) and is made again.", path, error)
+        return False
+    return True
+
+
+def keyed_volumes(
+    cases: Sequence[Mapping[str, str]], root: Path, settings: Sequence[Any], description: str, progress: bool
+) -> Iterator[tuple[str, Path, str]]:
+    """Go through the volumes that a store is made of.
+
+    Args:
+        cases: items with "case" and "image" (path of the volume).
+        root: folder of the store.
+        settings: that the arrays depend on, as JSON can hold them.
+        description: of the progress bar.
+        progress: show it.
+
+    Returns:
+        case, image and key of every volume.
 
     Raises:
+        FileNotFoundError: when a volume is missing.
         ValueError: when there is no case or one twice.
     """
     images = {item["case"]: Path(item["image"]) for item in cases}
     if not images or len(images) != len(cases):
         raise ValueError(f"cases: expected at least one, each once, but got {len(cases)} items of {len(images)} cases.")
-    return images
+    hashes = HashCache(root / HASHES_FILE)
+    for case, path in tqdm(images.items(), desc=description, unit="case", disable=not progress):
+        yield case, path, array_key(hashes(path), settings)
 
 
 def check_percentiles(percentiles: tuple[float, float]) -> None:

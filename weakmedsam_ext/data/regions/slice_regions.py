@@ -64,7 +64,7 @@ class SliceRegions(Dataset):
         slices = [
             {"case": case, "slice": index}
             for case in self.store.cases
-            for index in range(self.store.geometry(case).shape[2])
+            for index in range(self.store.geometry(case).num_slices)
         ]
         super().__init__(slices, transform)
 

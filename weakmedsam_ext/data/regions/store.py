@@ -17,7 +17,7 @@ import torch
 from monai.transforms import Transform
 from tqdm import tqdm
 
-from ..array_store import ArrayStore, array_key, array_path, save_array
+from ..array_store import ArrayStore, array_key, array_path, is_complete, save_array
 from ..slices.store import SliceStore
 from .image_regions import check_region_settings, region_hierarchy
 
@@ -97,7 +97,7 @@ def store_regions(
     """
     root = Path(root).expanduser().absolute()
     found = {case: array_key(key, settings) for case, key in keys.items()}
-    missing = {case: path for case, key in found.items() if not (path := array_path(root, key)).exists()}
+    missing = {case: path for case, key in found.items() if not is_complete(path := array_path(root, key))}
     computed = _computed(partial(_compute, regions_of), missing, num_workers)
     for _ in tqdm(computed, desc="regions", unit="case", total=len(missing), disable=not progress or not missing):
         pass
