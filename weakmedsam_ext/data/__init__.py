@@ -24,6 +24,7 @@ from .io import (
     write_json,
     write_nifti,
 )
+from .patients import patients_of
 from .reference_labels import class_numbers, write_reference_labels
 from .regions.image_regions import region_hierarchy
 from .regions.mask_datasets import SliceMasks, VolumeMasks
@@ -86,6 +87,7 @@ __all__ = [
     "load_case_mask",
     "load_mask",
     "load_volume",
+    "patients_of",
     "prepare_abdomenct1k",
     "prepare_brats2019",
     "prepare_la2018",
