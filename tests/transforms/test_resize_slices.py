@@ -19,25 +19,18 @@ from monai.transforms import (
     Resize,
     ScaleIntensityRangePercentilesd,
 )
+from orientations import AFFINE, CODES, phantom, reorder
 
 from weakmedsam_ext.data import CheckedReader, build_slice_store, write_nifti
 from weakmedsam_ext.transforms import DrawClicksd, ResizeSlices, ResizeSlicesd, SquarePad, SquarePadd
 
-CODES = ("RAS", "LPS", "PIR", "SLA")
-SHAPE = (18, 14, 9)
 SIZE = 24
 
 
 def write_case(folder: Path, codes: str) -> dict[str, str]:
-    """A volume with dark margins in rows and columns, in the given order of axes; voxels of 0.8 x 1.25 x 3 mm."""
-    array = np.random.default_rng(0).uniform(50, 100, SHAPE).astype(np.float32)
-    array[:2], array[:, -3:], array[..., :1] = 0, 0, 0
-    image = nib.Nifti1Image(array, np.diag([0.8, 1.25, 3.0, 1]))
-    turn = nib.orientations.ornt_transform(
-        nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(tuple(codes))
-    )
-    image = image.as_reoriented(turn)
-    write_nifti(np.asarray(image.dataobj), image.affine, folder / f"{codes}.nii.gz")
+    """A volume of 18 x 14 x 9 voxels of 0.8 x 1.25 x 3 mm with dark margins on all sides but one."""
+    image, _ = phantom()
+    write_nifti(*reorder(image, AFFINE, codes), folder / f"{codes}.nii.gz")
     return {"case": codes, "image": str(folder / f"{codes}.nii.gz")}
 
 
@@ -65,8 +58,8 @@ def test_slices_of_the_store_and_back(tmp_path, codes, axis, stack):
     transforms = preprocessing(axis)
     item = transforms({"image": case["image"]})
     slices = item["image"][0].movedim(stack, 0)
-    # CropForeground leaves out slices that are dark, which the store keeps: 2 to the right, 3 in front, 1 at the foot
-    kept = {0: slice(2, None), 1: slice(None, -3), 2: slice(1, None)}[stack]
+    # the store keeps dark slices, CropForeground does not: 2 to the left, 1 behind and 3 in front, 1 at the foot
+    kept = {0: slice(2, None), 1: slice(1, -3), 2: slice(1, None)}[stack]
     np.testing.assert_allclose(slices.numpy(), store[codes][kept].astype(np.float32), atol=6e-4)
     # back: the same voxels as SliceGeometry gives, on the file's own grid
     geometry = store.geometry(codes)
@@ -82,11 +75,10 @@ def test_slices_of_the_store_and_back(tmp_path, codes, axis, stack):
 def test_a_click_is_drawn_where_its_voxel_went(tmp_path, codes):
     case = write_case(tmp_path, codes)
     transforms = preprocessing("axial")
-    turned = nib.load(case["image"])
-    voxel = np.linalg.inv(turned.affine) @ [9 * 0.8, 6 * 1.25, 5 * 3.0, 1]
+    voxel = np.linalg.inv(nib.load(case["image"]).affine) @ AFFINE @ [9, 6, 5, 1]
     item = transforms({"image": case["image"], "clicks": [[*map(int, voxel[:3].round()), 1]]})
-    # cropped 16 x 11 voxels of 0.8 x 1.25 mm: 13.75 mm are 17 voxels of the rows, one more behind
-    expected = (round((9 - 2 + 0.5) * SIZE / 17 - 0.5), round((6 + 0.5) * SIZE / 11 - 0.5), 4)
+    # cropped to 16 x 10 voxels of 0.8 x 1.25 mm, 12.8 x 12.5 mm: a square to the nearest voxel
+    expected = (round((9 - 2 + 0.5) * SIZE / 16 - 0.5), round((6 - 1 + 0.5) * SIZE / 10 - 0.5), 4)
     assert item["clicks"][0].nonzero().tolist() == [list(expected)]
 
 

@@ -30,7 +30,7 @@ from .regions.datasets import SliceMasks, SliceRegions, VolumeMasks, VolumeRegio
 from .regions.image_regions import region_hierarchy
 from .regions.store import ReadRegionsd, RegionStore, build_region_store, build_volume_regions
 from .slices.dataset import SliceDataset
-from .slices.geometry import SliceGeometry
+from .slices.geometry import SLICE_AXES, SliceGeometry
 from .slices.labels import SliceLabels, slice_labels_from_masks
 from .slices.labels_csv import slice_labels_from_csv
 from .slices.store import SlicePreprocessing, SliceStore, build_slice_store
@@ -41,6 +41,7 @@ from .two_stream_sampler import TwoStreamSampler, collate_two_streams
 from .volume_store import VolumePreprocessing, VolumeStore, build_volume_store
 
 __all__ = [
+    "SLICE_AXES",
     "SUBTYPES",
     "AtomicNibabelWriter",
     "CheckedReader",

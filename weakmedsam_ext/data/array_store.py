@@ -1,4 +1,4 @@
-"""What the stores of slices, volumes and regions share: one memory-mapped array a case."""
+"""Base of the stores of slices, volumes and regions: one memory-mapped array per case."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HASHES_FILE = "hashes.json"  # of a store: hashes of the volumes that it was mad
 
 @dataclass(frozen=True)
 class ArrayStore:
-    """Arrays of many cases on disk. One is read when it is asked for, and no file stays open.
+    """Arrays of many cases on disk, read on demand; no file stays open.
 
     Args:
         root: folder of the memory-mapped arrays.
@@ -75,7 +75,7 @@ def _mapped(path: Path) -> np.ndarray:
 
 
 def array_key(source: str, settings: Sequence[Any]) -> str:
-    """Key of an array: hash of the key or hash of what it was made from, and of the settings.
+    """Key of an array: a hash of its source and of its settings.
 
     Args:
         source: `content_hash` of a file, or key of another store's array.
@@ -85,7 +85,7 @@ def array_key(source: str, settings: Sequence[Any]) -> str:
 
 
 def array_path(root: Path, key: str) -> Path:
-    """File of an array."""
+    """Path of an array's file."""
     return root / f"{key}.npy"
 
 
@@ -96,7 +96,7 @@ def save_array(array: np.ndarray, path: Path) -> None:
 
 
 def is_complete(path: Path) -> bool:
-    """Whether an array is there and as long as its header says; a damaged one is told and must be made again."""
+    """Check that an array exists and is as long as its header says; log a damaged one, which must be made again."""
     try:
         _mapped(path)
     except FileNotFoundError:
@@ -110,7 +110,7 @@ def is_complete(path: Path) -> bool:
 def keyed_volumes(
     cases: Sequence[Mapping[str, str]], root: Path, settings: Sequence[Any], description: str, progress: bool
 ) -> Iterator[tuple[str, Path, str]]:
-    """Go through the volumes that a store is made of.
+    """Iterate over the volumes of a store with the keys of their arrays.
 
     Args:
         cases: items with "case" and "image" (path of the volume).
@@ -135,7 +135,7 @@ def keyed_volumes(
 
 
 def check_percentiles(percentiles: tuple[float, float]) -> None:
-    """Refuse percentiles that are no range.
+    """Check that two percentiles are a range.
 
     Raises:
         ValueError: unless 0 <= lower < upper <= 100.

@@ -1,4 +1,4 @@
-"""Training, validation and test cases; a case is in one of them only, and so is a patient where they are known."""
+"""Splits into training, validation and test cases, by case or by patient."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def split_cases(
     num_test: int = 0,
     groups: str | Path | None = None,
 ) -> dict[str, list[Any]]:
-    """Split cases for cross-validation.
+    """Split cases or patients for cross-validation.
 
     The test cases are set apart first and are the same in every fold; the others are dealt to `num_folds` parts, of
     which number `fold` is for validation. The same names and seed give the same split, in whatever order they come.

@@ -1,4 +1,4 @@
-"""Which cases are of one patient."""
+"""Map cases to patients, for splits by patient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COLUMNS = ("case", "patient")
 
 
 def patients_of(names: Sequence[str], groups: str | Path | None) -> dict[str, str]:
-    r"""Patient of every case.
+    r"""Map every case to its patient.
 
     Args:
         names: of the cases.

@@ -1,4 +1,4 @@
-"""Volumes resampled once to one voxel size, as memory-mapped arrays."""
+"""Store of memory-mapped volumes; each volume is resampled once to one voxel size."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FORMAT = 2  # part of every key: raise it when the same settings give other numb
 
 @dataclass(frozen=True)
 class VolumePreprocessing:
-    """From a volume in any unit and orientation to 0..1 on voxels of one size, in RAS order.
+    """Preprocessing of a volume to 0..1, one voxel size and RAS order.
 
     Args:
         spacing: size of a voxel to the right, front and head in mm; one number for cubes.

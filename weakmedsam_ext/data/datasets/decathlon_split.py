@@ -1,4 +1,4 @@
-"""The cases of a Decathlon folder, split."""
+"""Split the cases of a Decathlon folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slices and volumes with what a click may ask for: regions found without labels, or structures that were drawn."""
+"""Data sets for promptable training: slices or volumes with regions found without labels, or with drawn structures."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class VolumeRegionDataset(_StoredImages):
 
 
 class VolumeRegions(VolumeRegionDataset):
-    """`VolumeRegionDataset` of volumes in files: both stores are built when the data set is made, and kept on disk.
+    """`VolumeRegionDataset` of volume files; both stores are built when the data set is made, and kept on disk.
 
     Nothing but the "image" of an item is opened, even if it names a mask.
 

@@ -1,4 +1,4 @@
-"""Regions of slices and of volumes on disk, the targets of promptable pre-training."""
+"""Regions of slices and of volumes on disk, as targets of promptable pre-training."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def store_regions(
     progress: bool,
     num_workers: int = 1,
 ) -> RegionStore:
-    """Compute what the folder does not hold yet, case by case.
+    """Compute the regions that the folder does not hold yet, case by case.
 
     Args:
         keys: case -> key of the images that the regions are found in.

@@ -1,4 +1,4 @@
-"""Work on many cases by several processes, which end with the one that started them."""
+"""Process cases in worker processes that end with their parent."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def compute_cases(compute: Callable[[str, Path], None], missing: Mapping[str, Pa
 
 
 def _end_with_parent() -> None:
-    """Let this worker end when its parent is killed; it would wait for work for ever."""
+    """End this worker when its parent is killed; otherwise it waits for work for ever."""
     parent = parent_process()
     assert parent is not None  # a worker has one
 

@@ -1,4 +1,4 @@
-"""From the voxels of a volume to the square slices that a network sees, and back."""
+"""Map volumes to the square slices that a network sees, and back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Box = tuple[tuple[int, int], tuple[int, int]]
 
 @dataclass(frozen=True)
 class SliceGeometry:
-    """How the slices of one volume became squares of img_size pixels. Pure data.
+    """Mapping between a volume and its slices of img_size x img_size pixels; holds numbers only.
 
     Slices are stacked along an anatomical axis of the volume in RAS order: axial slices from foot to head, coronal ones
     from back to front, sagittal ones from left to right. Rows and columns are the other two axes, also in RAS order. An
@@ -96,7 +96,7 @@ class SliceGeometry:
 
     @property
     def window(self) -> Box:
-        """The part of the network's input that is image; pixels around it are padding."""
+        """Rectangle of the network's input that is image, ((row_start, row_end), (column_start, column_end))."""
         rows, columns = (
             _window(pad[0], size, total, self.img_size)
             for pad, size, total in zip(self.padding, self.extent, self.padded, strict=True)
@@ -105,13 +105,13 @@ class SliceGeometry:
 
     @property
     def valid(self) -> Tensor:
-        """True where the network's input is image, False in the padding, bool (img_size, img_size)."""
+        """Mask of the network's input, bool (img_size, img_size): True for image, False for padding."""
         valid = torch.zeros((self.img_size, self.img_size), dtype=torch.bool)
         valid[slice(*self.window[0]), slice(*self.window[1])] = True
         return valid
 
     def file_index(self, index: int) -> int:
-        """Number of a slice in the file (as viewers count, from 0) of its number here; and the other way round."""
+        """Convert a slice number to that of the file, which viewers show, or back; both count from 0."""
         return self.num_slices - 1 - index if self.flips[2] else index
 
     def planes(self, volume: np.ndarray | Tensor) -> Tensor:
@@ -209,7 +209,7 @@ class SliceGeometry:
         )
 
     def _flipped(self, dims: tuple[int, int, int]) -> list[int]:
-        """Those of the dimensions of rows, columns and stack that run against RAS in the file."""
+        """Dimensions to flip, given those of rows, columns and stack."""
         return [dim for dim, flip in zip(dims, self.flips, strict=True) if flip]
 
     def _resized_back(self, maps: Tensor, mode: str) -> Tensor:
@@ -268,7 +268,7 @@ def resize_planes(planes: Tensor, size: Sequence[int], mode: str) -> Tensor:
 
 
 def _window(before: int, size: int, total: int, img_size: int) -> tuple[int, int]:
-    """Pixels of the network's grid whose centres lie on the image, at least one.
+    """Range of network pixels whose centres lie on the image; at least one pixel.
 
     Args:
         before: voxels of padding in front.

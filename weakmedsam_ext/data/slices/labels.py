@@ -1,4 +1,4 @@
-"""Image-level labels: which classes are visible in which slice. Masks are opened here, once, and nowhere else."""
+"""Image-level labels: the classes that each slice shows. Weak training opens masks here only, once."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def slice_labels_from_masks(
     progress: bool = True,
     axis: str = "axial",
 ) -> SliceLabels:
-    """Derive slice labels from masks, once, and write them to a file; from then on the masks stay shut.
+    """Derive slice labels from masks and write them to a file; later calls read the file and open no mask.
 
     When `output` exists, was made with the same settings and holds all the cases with the same images, it is read and
     no mask is opened, not even to see whether it has changed: delete the file after masks were corrected.

@@ -1,4 +1,4 @@
-"""Image-level labels that the user has written: a CSV file with one row a slice."""
+"""Read image-level labels from a user's CSV file with one row per slice."""
 
 from __future__ import annotations
 

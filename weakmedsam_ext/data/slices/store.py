@@ -1,4 +1,4 @@
-"""Volumes decoded once into memory-mapped slices."""
+"""Store of memory-mapped slices; each volume is decoded once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FORMAT = 2  # part of every key: raise it when the same settings give other numb
 
 @dataclass(frozen=True)
 class SlicePreprocessing:
-    """From a volume in any unit and orientation to slices in 0..1 on a square grid, see `SliceGeometry`.
+    """Preprocessing of a volume to slices in 0..1 on a square grid, see `SliceGeometry`.
 
     Args:
         img_size: pixels along each side of a slice.
@@ -99,7 +99,7 @@ class SliceStore(ArrayStore):
     preprocessing: SlicePreprocessing
 
     def geometry(self, case: str) -> SliceGeometry:
-        """Way back to the grid of a case's volume."""
+        """Geometry of a case, which maps predictions back to its volume's grid."""
         return self.geometries[case]
 
 

@@ -1,4 +1,4 @@
-"""One data set with its split, slices and image-level labels, as the stages of a bundle share it."""
+"""Split, slices and image-level labels of a data set, shared by the stages of a bundle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["SliceStudy"]
 
 
 class SliceStudy:
-    """Everything that weakly supervised stages ask of a data set; nothing is read before it is asked for.
+    """Split, slices and image-level labels of a data set; each is computed on first use.
 
     Masks are opened once, to label the slices, and not at all when the labels come from a CSV file.
 
@@ -95,7 +95,7 @@ class SliceStudy:
 
     @property
     def held_out(self) -> list[dict[str, str]]:
-        """Cases on which a trained network is evaluated: those of test, or without any those of validation."""
+        """Cases for evaluation: the test cases, or the validation cases if there are none."""
         return self.split["test"] or self.split["validation"]
 
     @cached_property
