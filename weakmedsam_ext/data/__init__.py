@@ -7,7 +7,6 @@ from .datasets.decathlon import decathlon_cases, image_items, require_images
 from .datasets.decathlon_split import split_decathlon
 from .datasets.la2018 import prepare_la2018
 from .datasets.phantoms import SUBTYPES, HeartPhantom, heart_phantom, write_phantoms
-from .few_labels import semi_supervised_items, validation_items
 from .folds import read_split, split_cases
 from .hashes import HashCache, content_hash
 from .image_io import AtomicNibabelWriter, CheckedReader
@@ -25,15 +24,14 @@ from .io import (
     write_json,
     write_nifti,
 )
+from .labelled_split import semi_supervised_items, validation_items
+from .patients import patients_of
 from .reference_labels import class_numbers, write_reference_labels
+from .regions.datasets import SliceMasks, SliceRegions, VolumeMasks, VolumeRegionDataset, VolumeRegions
 from .regions.image_regions import region_hierarchy
-from .regions.mask_datasets import SliceMasks, VolumeMasks
-from .regions.slice_regions import SliceRegions
-from .regions.store import ReadRegionsd, RegionStore, build_region_store
-from .regions.volume_region_files import VolumeRegions
-from .regions.volume_regions import VolumeRegionDataset, build_volume_regions
+from .regions.store import ReadRegionsd, RegionStore, build_region_store, build_volume_regions
 from .slices.dataset import SliceDataset
-from .slices.geometry import SliceGeometry
+from .slices.geometry import SLICE_AXES, SliceGeometry
 from .slices.labels import SliceLabels, slice_labels_from_masks
 from .slices.labels_csv import slice_labels_from_csv
 from .slices.store import SlicePreprocessing, SliceStore, build_slice_store
@@ -44,6 +42,7 @@ from .two_stream_sampler import TwoStreamSampler, collate_two_streams
 from .volume_store import VolumePreprocessing, VolumeStore, build_volume_store
 
 __all__ = [
+    "SLICE_AXES",
     "SUBTYPES",
     "AtomicNibabelWriter",
     "CheckedReader",
@@ -87,6 +86,7 @@ __all__ = [
     "load_case_mask",
     "load_mask",
     "load_volume",
+    "patients_of",
     "prepare_abdomenct1k",
     "prepare_brats2019",
     "prepare_la2018",

@@ -1,4 +1,4 @@
-"""Clicks of a user, from a file."""
+"""Read user clicks from a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading volumes with checks, and writing files that are either complete or absent."""
+"""Read volumes with checks; write files atomically."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ AFFINE_TOLERANCE = 1e-3  # mm; headers store single precision
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Where the voxels of a file lie: array shape, and the matrix from voxel indices to RAS millimetres."""
+    """Grid of a volume file: array shape, and affine from voxel indices to RAS millimetres."""
 
     path: Path
     shape: tuple[int, int, int]
@@ -59,7 +59,7 @@ class Volume(Grid):
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path to write to; it becomes `path` when the block ends without an error.
+    """Context with a temporary path that becomes `path` if the block ends without an error.
 
     A process that is killed leaves no `path` that looks finished, at most a file that ends in ".partial". Its name
     holds the process id, so that two runs that fill the same folder do not write into each other's file.
@@ -77,7 +77,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def naming_full_disk(path: str | Path) -> Iterator[None]:
-    """Add the file's name to the error of a full disk, which numpy and torch raise without."""
+    """Add the file name to disk-full errors, which numpy and torch raise without it."""
     try:
         yield
     except OSError as error:
@@ -228,7 +228,7 @@ def load_case_mask(item: Mapping[str, str]) -> Volume:
 
 
 def read_grid(path: str | Path) -> Grid:
-    """Read where a volume's voxels lie, without decoding them where the format allows that (NIfTI).
+    """Read the grid of a volume; NIfTI voxels are not decoded for it.
 
     Raises:
         FileNotFoundError: when there is no such file.

@@ -101,9 +101,8 @@ class PseudoLabelWriter:
     def _write(self, case: str, slices: Mapping[int, Tensor]) -> None:
         geometry = self.store.geometry(case)
         num_classes, size = len(self.labels.classes), geometry.img_size
-        maps = torch.zeros(geometry.shape[2], num_classes, size, size)
+        maps = torch.zeros(geometry.num_slices, num_classes, size, size)
         for index, soft in slices.items():
             maps[index] = soft
-        volume = geometry.to_volume(maps).permute(3, 0, 1, 2)  # (Z, K, X, Y)
-        mask = soft_to_mask(volume, self.threshold)[:, 0].permute(1, 2, 0)
+        mask = geometry.from_planes(soft_to_mask(geometry.to_planes(maps), self.threshold))[0]
         write_nifti(mask.numpy(), read_grid(self.images[case]).affine, self.path(case))

@@ -50,13 +50,13 @@ def test_processes_find_the_same_regions(squares, tmp_path):
 KILLED = """
 import os, signal
 from pathlib import Path
-from weakmedsam_ext.data.regions.store import _computed
+from weakmedsam_ext.data.regions.worker_pool import compute_cases
 
 def compute(case, path):
     path.write_text(case)
 
 if __name__ == "__main__":
-    done = _computed(compute, {case: Path(case) for case in "abcd"}, 2)
+    done = compute_cases(compute, {case: Path(case) for case in "abcd"}, 2)
     print([next(done) for _ in "abcd"])  # now they wait for work
     os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -14,7 +14,7 @@ GEOMETRIES = [
     SliceGeometry((30, 31, 2), ((5, 25), (0, 31)), 31),
     SliceGeometry((40, 36, 18), ((1, 39), (4, 30)), 19),
 ]
-LARGER = [geometry for geometry in GEOMETRIES if geometry.img_size >= geometry.side]
+LARGER = [geometry for geometry in GEOMETRIES if geometry.img_size >= max(geometry.padded)]
 
 
 def ramp(geometry):
@@ -24,8 +24,8 @@ def ramp(geometry):
 
 def network_coordinates(geometry):
     """Volume index of every pixel centre of the network's grid, derived from areas: pixel i covers [i, i + 1)."""
-    centres = (np.arange(geometry.img_size) + 0.5) * geometry.side / geometry.img_size - 0.5
-    starts = [box[0] - pad for box, pad in zip(geometry.box, geometry.offset, strict=True)]
+    centres = (np.arange(geometry.img_size) + 0.5) * geometry.padded[0] / geometry.img_size - 0.5
+    starts = [box[0] - pad[0] for box, pad in zip(geometry.box, geometry.padding, strict=True)]
     return centres + starts[0], centres + starts[1]
 
 
@@ -36,7 +36,7 @@ def inside(coordinates, box, margin):
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_a_ramp_keeps_its_place_on_the_network_grid(geometry):
     x, y = network_coordinates(geometry)
-    margin = 2 * max(1.0, geometry.side / geometry.img_size)
+    margin = 2 * max(1.0, geometry.padded[0] / geometry.img_size)
     part = np.ix_(inside(x, geometry.box[0], margin), inside(y, geometry.box[1], margin))
     slices = geometry.to_network(ramp(geometry)).numpy()
     for z in range(geometry.shape[2]):

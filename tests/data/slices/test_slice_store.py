@@ -18,12 +18,12 @@ def write_case(path, array):
 
 
 def test_values_without_resizing(dataset, tmp_path):
-    """20 x 14 slices on a 20 x 20 grid: scaled, three black columns on either side, nothing else."""
+    """20 x 14 slices on a 20 x 20 grid: turned to RAS, scaled, three black columns on either side, nothing else."""
     cases = decathlon_cases(dataset)
     store = build(cases, tmp_path / "store", percentiles=(5, 90), content_threshold=None)
     assert store.cases == ["la_007", "la_003", "la_009"] and "la_003" in store and "la_004" not in store
     for case in cases:
-        array = load_volume(case["image"]).array
+        array = load_volume(case["image"]).array[::-1, ::-1]
         lower, upper = np.percentile(array, (5, 90))
         expected = np.pad(np.clip((array - lower) / (upper - lower), 0, 1).transpose(2, 0, 1), ((0, 0), (0, 0), (3, 3)))
         slices = store[case["case"]]
@@ -32,10 +32,10 @@ def test_values_without_resizing(dataset, tmp_path):
 
 
 def test_black_margins_are_cropped(tmp_path):
-    array = np.zeros((30, 40, 4))
+    array = np.zeros((30, 40, 4))  # the first two axes run to the left and the back
     array[5:15, 10:30] = np.random.default_rng(0).uniform(50, 100, (10, 20, 4))
     case = write_case(tmp_path / "a.nii.gz", array)
-    assert build([case], tmp_path / "store").geometry("a").box == ((5, 15), (10, 30))
+    assert build([case], tmp_path / "store").geometry("a").box == ((15, 25), (10, 30))
     assert build([case], tmp_path / "store", content_threshold=None).geometry("a").box == ((0, 30), (0, 40))
 
 

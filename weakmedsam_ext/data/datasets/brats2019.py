@@ -94,7 +94,7 @@ def prepare_brats2019(source: str | Path, output: str | Path, modality: str = "f
 
 
 def _case_files(case: str, image: Path) -> dict[str, str]:
-    """The case of an image, with its mask and its grade where it has them."""
+    """Item of an image, with mask and grade where they exist."""
     masks = [mask for ending in ENDINGS if (mask := image.with_name(f"{case}_seg{ending}")).is_file()]
     if len(masks) > 1:
         raise ValueError(f"{masks[1]} is there a second time as {masks[0]}; remove one of them.")
@@ -113,7 +113,7 @@ def _case_files(case: str, image: Path) -> dict[str, str]:
 
 
 def _place(source: str, target: Path, read: Callable[[str], Volume]) -> None:
-    """Link a compressed file; write a plain one again, which readers would take for compressed by the link's name."""
+    """Link a .nii.gz file; write a .nii file again as .nii.gz, because readers go by the name."""
     if not source.endswith(".gz"):
         if not target.is_file():
             volume = read(source)

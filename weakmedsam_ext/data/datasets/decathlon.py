@@ -1,4 +1,4 @@
-"""The folder layout of the Medical Segmentation Decathlon: reading it as downloaded, and writing it."""
+"""Read and write the folder layout of the Medical Segmentation Decathlon."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ NUM_NAMED = 3  # missing files that an error shows
 
 
 def case_name(path: str | Path) -> str:
-    """Name of the case that a volume's file belongs to: "la_003" for imagesTr/la_003.nii.gz."""
+    """Case name of a volume's file: "la_003" for imagesTr/la_003.nii.gz."""
     name = Path(path).name
     return name.removesuffix(".gz").rpartition(".")[0] or name
 
 
 def named_images(data: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """Items with "case" and "image" of items with "image", named after the file where they have no "case"."""
+    """Items with "case" and "image"; a missing "case" is the file name without its ending."""
     return [{"case": item.get("case") or case_name(item["image"]), "image": item["image"]} for item in data]
 
 
 def image_items(paths: Sequence[str | Path]) -> list[dict[str, str]]:
-    """Items with "image" for inference, whose results are named after the files.
+    """Items with "image" for inference; results are named after the files.
 
     There may be none: a bundle is also loaded to be looked at, without images. `require_images` refuses to run then.
 
@@ -60,7 +60,7 @@ def image_items(paths: Sequence[str | Path]) -> list[dict[str, str]]:
 
 
 def require_images(paths: Sequence[str | Path]) -> None:
-    """Refuse to segment nothing.
+    """Check that there is an image to segment.
 
     Raises:
         ValueError: when there is no image.
@@ -70,18 +70,18 @@ def require_images(paths: Sequence[str | Path]) -> None:
 
 
 def image_path(root: str | Path, case: str, section: str = "training") -> Path:
-    """File of an image of the "training" or the "test" section."""
+    """Path of an image of the "training" or "test" section."""
     folder = {"training": "imagesTr", "test": "imagesTs"}[look_up_option(section, ("training", "test"))]
     return Path(root) / folder / f"{case}.nii.gz"
 
 
 def label_path(root: str | Path, case: str) -> Path:
-    """File of a training mask."""
+    """Path of a training mask."""
     return Path(root) / "labelsTr" / f"{case}.nii.gz"
 
 
 def claim_cases(output: Path, cases: Mapping[str, Any], others: str) -> None:
-    """Say in cases.json which cases an output is made from before the first is written: another run must not mix them.
+    """Record in cases.json which cases an output folder is made from, and refuse a folder made from others.
 
     Args:
         output: the data set's folder.
@@ -99,7 +99,7 @@ def claim_cases(output: Path, cases: Mapping[str, Any], others: str) -> None:
 
 
 def link_once(source: str | Path, target: Path) -> None:
-    """Give a file of another layout its place in this one by a symbolic link, unless there is one."""
+    """Link a file of another layout into this one, unless the link exists."""
     if not target.is_symlink():
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(source)
@@ -149,7 +149,7 @@ def decathlon_cases(
 
 
 def check_decathlon_output(output: str | Path, name: str) -> None:
-    """Refuse to write over a data set that something else has made.
+    """Check that an output folder does not hold another data set.
 
     Raises:
         ValueError: when the folder holds a dataset.json of another name.
@@ -169,7 +169,7 @@ def write_dataset_json(
     modality: str = "MRI",
     test: Sequence[str] = (),
 ) -> Path:
-    """Write dataset.json, and cases.json for what the layout has no place for.
+    """Write dataset.json, and cases.json with what the layout has no field for.
 
     Args:
         root: folder that holds imagesTr/ and labelsTr/, and imagesTs/ for test cases.

@@ -1,4 +1,4 @@
-"""The cases of a Decathlon folder, split."""
+"""Split the cases of a Decathlon folder."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def split_decathlon(
     num_test: int = 0,
     split_file: str | Path | None = None,
     check_masks: bool = True,
+    groups: str | Path | None = None,
 ) -> dict[str, list[dict[str, str]]]:
     """List the cases of a Decathlon folder for training, validation and test; no volume is opened.
 
@@ -29,6 +30,7 @@ def split_decathlon(
         num_test: see `split_cases`.
         split_file: explicit lists of cases instead of folds, see `read_split`.
         check_masks: see `decathlon_cases`.
+        groups: which cases are of one patient, see `split_cases`; None when every case is a patient of its own.
 
     Returns:
         {"train": ..., "validation": ..., "test": ...}, items {"case", "image"} and, where there is a mask, "label".
@@ -39,5 +41,5 @@ def split_decathlon(
     """
     cases = decathlon_cases(dataset_dir, check_masks=check_masks)
     if split_file:
-        return read_split(split_file, cases)
-    return split_cases(cases, num_folds, fold, seed, num_test)
+        return read_split(split_file, cases, groups)
+    return split_cases(cases, num_folds, fold, seed, num_test, groups)

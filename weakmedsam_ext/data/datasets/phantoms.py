@@ -1,4 +1,4 @@
-"""Heart-like volumes that can be made anywhere: a target, a look-alike that co-occurs with it, and distractors."""
+"""Synthetic heart-like volumes: a target, a look-alike that co-occurs with it, and distractors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _Numbers: TypeAlias = Sequence[float] | np.ndarray
 
 
 class _Look(NamedTuple):
-    """How a target looks: brightness inside and of its wall, strength of its texture, half width and half height."""
+    """Appearance of a target: brightness inside and of its wall, texture strength, half width and half height."""
 
     inside: float
     wall: float
@@ -46,7 +46,7 @@ SUBTYPES = {
 
 
 class HeartPhantom(NamedTuple):
-    """One volume and what is in it; arrays are (X, Y, Z)."""
+    """A phantom volume with its masks and labels; arrays are (X, Y, Z)."""
 
     image: np.ndarray
     target: np.ndarray
@@ -62,7 +62,7 @@ class _Coordinates(NamedTuple):
     z: np.ndarray
 
     def ellipse(self, centre: _Numbers, radii: _Numbers) -> np.ndarray:
-        """In every slice, squared distance from the centre in units of the radii: below 1 inside."""
+        """Squared distance from each slice's centre in units of the radii: below 1 inside."""
         return ((self.x - centre[0]) / radii[0]) ** 2 + ((self.y - centre[1]) / radii[1]) ** 2
 
 
@@ -188,7 +188,7 @@ def _nearly_same_slices(target: np.ndarray, generator: np.random.Generator) -> n
 
 
 def _anatomy(grid: _Coordinates, generator: np.random.Generator) -> np.ndarray:
-    """What is seen on all slices."""
+    """Background anatomy of all slices."""
     organs = (  # centre, radii, brightness; later ones cover earlier ones
         ((0.0, 0.0), (0.95, 0.90), 0.62),  # fat
         ((0.0, 0.0), (0.88, 0.82), 0.32),  # chest wall
@@ -208,7 +208,7 @@ def _anatomy(grid: _Coordinates, generator: np.random.Generator) -> np.ndarray:
 
 
 def _acquire(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """What a scanner makes of brightness 0..1: partial volume, coil sensitivity, Rician noise, integers."""
+    """Simulate the scan of brightness 0..1: partial volume, coil sensitivity, Rician noise, integers."""
     blurred = gaussian_filter(image, (0.6, 0.6, 0.3))
     bias = np.exp(0.15 * _smooth_noise(generator, image.shape, np.multiply(image.shape, 0.3)))
     real, imaginary = 0.04 * generator.standard_normal((2, *image.shape))

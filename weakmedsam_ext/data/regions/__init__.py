@@ -1,1 +1,1 @@
-"""Regions found without labels, and drawn structures, that a promptable network learns to answer clicks with."""
+"""Targets for promptable training: regions found without labels, and drawn structures."""

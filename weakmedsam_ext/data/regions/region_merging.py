@@ -1,4 +1,4 @@
-"""Superpixels and supervoxels that are merged to a nested hierarchy by a region adjacency graph."""
+"""Merge superpixels into a nested hierarchy with a region adjacency graph."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def adjacent_regions(regions: np.ndarray) -> np.ndarray:
 
 
 def _mean_intensity_graph(image: np.ndarray, regions: np.ndarray) -> RAG:
-    """As `skimage.graph.rag_mean_color`, which visits every pixel in Python: 12 times slower at 128 x 128."""
+    """Same as `skimage.graph.rag_mean_color`, vectorised: 12 times faster at 128 x 128."""
     counts = np.bincount(regions.ravel())
     sums = np.bincount(regions.ravel(), weights=image.ravel())
     graph = RAG()
@@ -69,6 +69,6 @@ def _merge(graph: RAG, source: int, target: int) -> None:
 
 
 def _difference(graph: RAG, _merged: Any, first: int, second: int) -> dict[str, float]:
-    """Weight of an edge; what was merged into the first node is counted in it already."""
+    """Edge weight: difference of mean intensities; `_merge` has already updated the first node."""
     a, b = graph.nodes[first], graph.nodes[second]
     return {"weight": abs(a["sum"] / a["count"] - b["sum"] / b["count"])}

@@ -1,4 +1,4 @@
-"""Regions of a volume between its edges, by watersheds of the gradient."""
+"""Segment a volume into regions by watersheds of its gradient magnitude."""
 
 from __future__ import annotations
 

@@ -18,10 +18,11 @@ __all__ = ["SliceDataset"]
 
 
 class SliceDataset(Dataset):
-    """Slices of some cases: {"image", "class_label", "case", "slice"} and, with clusters, "subclass".
+    """Slices of some cases: {"image", "valid", "class_label", "case", "slice"} and, with clusters, "subclass".
 
-    "image" is float32 (1, H, W) in 0..1, "class_label" float32 (K,), "subclass" the float32 target (K*S+1,) of the
-    sub-class head. No mask is opened.
+    "image" is float32 (1, H, W) in 0..1, "valid" bool (1, H, W), False in the padding, "class_label" float32 (K,),
+    "subclass" the float32 target (K*S+1,) of the sub-class head. "slice" counts in the order of the store, see
+    `SliceGeometry`. No mask is opened.
 
     Args:
         store: the slices.
@@ -55,6 +56,12 @@ class SliceDataset(Dataset):
                 f"subclasses: expected the classes {self.labels.classes} of the slice labels, but got "
                 f"{self.subclasses.classes}; run the clustering stage again."
             )
+        axis = self.labels.source.get("axis", store.preprocessing.axis)
+        if axis != store.preprocessing.axis:
+            raise ValueError(
+                f"labels: expected those of {store.preprocessing.axis} slices, as the store has them, but got those of "
+                f"{axis} ones; label the slices again."
+            )
         names = store.cases if cases is None else [case if isinstance(case, str) else case["case"] for case in cases]
         items = [item for name in names for item in self._items_of(name) if self._is_kept(item, keep, class_name)]
         if not items:
@@ -68,7 +75,7 @@ class SliceDataset(Dataset):
         """Everything but the image of a case's slices."""
         if case not in self.store:
             raise ValueError(f"case {case!r} is not in the slice store {self.store.root}; build the store with it.")
-        matrix, slices = self.labels.matrix(case), self.store.geometry(case).shape[2]
+        matrix, slices = self.labels.matrix(case), self.store.geometry(case).num_slices
         if len(matrix) != slices:
             raise ValueError(
                 f"case {case!r} has {slices} slices, but labels for {len(matrix)}; label its slices again."
@@ -91,6 +98,7 @@ class SliceDataset(Dataset):
     def _transform(self, index: int) -> Any:
         item = dict(self.data[index])
         item["image"] = self.store.image(item["case"], item["slice"])
+        item["valid"] = self.store.geometry(item["case"]).valid.unsqueeze(0)
         # labels are cloned: a transform may change what it gets in place
         item.update({key: item[key].clone() for key in ("class_label", "subclass") if key in item})
         return self.transform(item)

@@ -1,4 +1,4 @@
-"""Image-level labels: which classes are visible in which slice. Masks are opened here, once, and nowhere else."""
+"""Image-level labels: the classes that each slice shows. Weak training opens masks here only, once."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ..hashes import content_hash
 from ..io import load_case_mask, read_json, write_json
+from .geometry import SliceGeometry
 
 __all__ = ["SliceLabels", "slice_labels_from_masks"]
 
@@ -23,7 +24,11 @@ REMEDY = "delete it and label the slices again"
 
 @dataclass(frozen=True)
 class SliceLabels:
-    """Classes that are visible in every slice of every case. Slices run along the last array axis and count from 0.
+    """Classes that are visible in every slice of every case.
+
+    Slices are in the order of the slice store: axial ones from foot to head, coronal ones from back to front, sagittal
+    ones from left to right, counted from 0, however the file stores them. `SliceGeometry.file_index` gives the number
+    that a viewer shows.
 
     Args:
         classes: names of the K classes; their order is the order of every K-vector.
@@ -77,8 +82,9 @@ def slice_labels_from_masks(
     class_map: Mapping[str | int, int | Sequence[int]],
     min_pixels: int = 1,
     progress: bool = True,
+    axis: str = "axial",
 ) -> SliceLabels:
-    """Derive slice labels from masks, once, and write them to a file; from then on the masks stay shut.
+    """Derive slice labels from masks and write them to a file; later calls read the file and open no mask.
 
     When `output` exists, was made with the same settings and holds all the cases with the same images, it is read and
     no mask is opened, not even to see whether it has changed: delete the file after masks were corrected.
@@ -90,6 +96,7 @@ def slice_labels_from_masks(
             masks are background. A slice can show several classes.
         min_pixels: a class counts as visible in a slice where it has at least this many pixels.
         progress: show a progress bar.
+        axis: anatomical direction of the slices: "axial", "coronal" or "sagittal".
 
     Returns:
         the labels.
@@ -104,7 +111,7 @@ def slice_labels_from_masks(
             f"expected at least one class, one case and min_pixels >= 1, but got class_map {dict(class_map)}, "
             f"{len(cases)} cases and min_pixels {min_pixels}."
         )
-    settings = {"kind": "masks", "class_map": class_values, "min_pixels": min_pixels}
+    settings = {"kind": "masks", "class_map": class_values, "min_pixels": min_pixels, "axis": axis}
     output = Path(output)
     images = {item["case"]: content_hash(item["image"]) for item in cases}
     if output.is_file():
@@ -114,7 +121,7 @@ def slice_labels_from_masks(
             return labels
         logger.warning("%s was made from other cases or settings; the masks are read again.", output)
     bar = tqdm(cases, desc="slice labels", unit="case", disable=not progress)
-    visible = {item["case"]: _visible(item, class_values, min_pixels) for item in bar}
+    visible = {item["case"]: _visible(item, class_values, min_pixels, axis) for item in bar}
     absent = set(class_values) - {name for slices in visible.values() for names in slices for name in names}
     if absent:
         first = load_case_mask(cases[0])
@@ -129,13 +136,12 @@ def slice_labels_from_masks(
 
 
 def _visible(
-    item: Mapping[str, str], class_values: Mapping[str, Sequence[int]], min_pixels: int
+    item: Mapping[str, str], class_values: Mapping[str, Sequence[int]], min_pixels: int, axis: str
 ) -> list[tuple[str, ...]]:
     """Classes in every slice of one case."""
     if "label" not in item:
         raise ValueError(f"case {item['case']!r} has no mask; list its slices in a CSV file instead.")
     mask = load_case_mask(item)
-    pixels = {name: np.isin(mask.array, values).sum(axis=(0, 1)) for name, values in class_values.items()}
-    return [
-        tuple(name for name, count in pixels.items() if count[index] >= min_pixels) for index in range(mask.shape[-1])
-    ]
+    planes = SliceGeometry.of_grid(mask, 1, axis).planes(mask.array).numpy()
+    pixels = {name: np.isin(planes, values).sum(axis=(1, 2)) for name, values in class_values.items()}
+    return [tuple(name for name, count in pixels.items() if count[index] >= min_pixels) for index in range(len(planes))]

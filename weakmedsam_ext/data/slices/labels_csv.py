@@ -1,4 +1,4 @@
-"""Image-level labels that the user has written: a CSV file with one row a slice."""
+"""Read image-level labels from a user's CSV file with one row per slice."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..io import read_grid
+from .geometry import SliceGeometry
 from .labels import SliceLabels
 
 __all__ = ["slice_labels_from_csv"]
@@ -19,6 +20,7 @@ def slice_labels_from_csv(
     cases: Sequence[Mapping[str, str]],
     classes: Sequence[str],
     output: str | Path | None = None,
+    axis: str = "axial",
 ) -> SliceLabels:
     """Read slice labels from a CSV file with the columns case, slice and classes.
 
@@ -30,14 +32,16 @@ def slice_labels_from_csv(
         la_001,2,left atrium;aorta
 
     Args:
-        csv_path: the file. Slices run along the last array axis and count from 0; classes are separated by ";", nothing
-            means that no class is visible.
+        csv_path: the file. Slices are counted from 0 in the order of the image file, as viewers show them, along the
+            array axis that is nearest to the anatomical one; classes are separated by ";", nothing means that no class
+            is visible.
         cases: items with "case" and "image"; only the image's header is read, for the number of slices.
         classes: names of all classes, in the order of the K-vectors.
         output: where to write slice_labels.json; not written without.
+        axis: anatomical direction of the slices: "axial", "coronal" or "sagittal".
 
     Returns:
-        the labels.
+        the labels, in the order of the slice store, see `SliceLabels`.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -45,7 +49,8 @@ def slice_labels_from_csv(
             a slice lies outside its volume.
     """
     csv_path = Path(csv_path)
-    num_slices = {item["case"]: read_grid(item["image"]).shape[-1] for item in cases}
+    geometries = {item["case"]: SliceGeometry.of_grid(read_grid(item["image"]), 1, axis) for item in cases}
+    num_slices = {case: geometry.num_slices for case, geometry in geometries.items()}
     rows: dict[str, dict[int, tuple[str, ...]]] = {case: {} for case in num_slices}
     for line, (case, text, names) in _read_rows(csv_path):
         where = f"{csv_path}, line {line}"
@@ -71,8 +76,11 @@ def slice_labels_from_csv(
                 f"{csv_path}: case {case!r} has no row for {len(missing)} of its {num_slices[case]} slices "
                 f"({_some(missing)}); add them, with empty classes where nothing is visible."
             )
-    visible_in = {case: [slices[index] for index in range(num_slices[case])] for case, slices in rows.items()}
-    labels = SliceLabels(tuple(classes), visible_in, {"kind": "csv", "file": csv_path.name})
+    visible_in = {
+        case: [slices[geometries[case].file_index(index)] for index in range(num_slices[case])]
+        for case, slices in rows.items()
+    }
+    labels = SliceLabels(tuple(classes), visible_in, {"kind": "csv", "file": csv_path.name, "axis": axis})
     if output is not None:
         labels.write(output)
     return labels

@@ -1,52 +1,53 @@
-"""Volumes decoded once into memory-mapped slices."""
+"""Store of memory-mapped slices; each volume is decoded once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from monai.transforms import generate_spatial_bounding_box
+from monai.utils import look_up_option
 from torch import Tensor
-from tqdm import tqdm
 
 from ..array_store import (
-    HASHES_FILE,
     ArrayStore,
-    array_key,
     array_path,
     check_percentiles,
-    images_by_case,
+    is_complete,
+    keyed_volumes,
     save_array,
     scale_percentiles,
 )
-from ..hashes import HashCache
 from ..io import Volume, load_volume, read_json, write_json
-from .geometry import SliceGeometry
+from .geometry import SLICE_AXES, Box, SliceGeometry
 
 __all__ = ["SlicePreprocessing", "SliceStore", "build_slice_store"]
 
-FORMAT = 1  # part of every key: raise it when the same settings give other numbers
+FORMAT = 2  # part of every key: raise it when the same settings give other numbers
 
 
 @dataclass(frozen=True)
 class SlicePreprocessing:
-    """From a volume in any unit to slices in 0..1 on a square grid.
+    """Preprocessing of a volume to slices in 0..1 on a square grid, see `SliceGeometry`.
 
     Args:
         img_size: pixels along each side of a slice.
         percentiles: of the whole volume's intensities that become 0 and 1; what lies outside is clipped.
         content_threshold: margins where no slice exceeds this intensity (0..1, after scaling) are cropped; None keeps
             them.
+        axis: anatomical direction of the slices: "axial", "coronal" or "sagittal".
     """
 
     img_size: int = 256
     percentiles: tuple[float, float] = (0.5, 99.5)
     content_threshold: float | None = 0.05
+    axis: str = "axial"
 
     def __post_init__(self) -> None:
         check_percentiles(self.percentiles)
+        look_up_option(self.axis, list(SLICE_AXES))
         if self.img_size < 1:
             raise ValueError(f"img_size: expected a positive number of pixels, but got {self.img_size}.")
         if self.content_threshold is not None and not 0 <= self.content_threshold < 1:
@@ -56,30 +57,31 @@ class SlicePreprocessing:
         """Preprocess a volume.
 
         Returns:
-            slices, float32 (Z, img_size, img_size) in 0..1, and the way back to the volume's grid.
+            slices, float32 (slices, img_size, img_size) in 0..1, and the way back to the volume's grid.
 
         Raises:
             ValueError: when the intensities do not vary.
         """
         scaled = scale_percentiles(volume, self.percentiles)
-        geometry = SliceGeometry(volume.shape, self._content_box(scaled), self.img_size)
+        geometry = SliceGeometry.of_grid(volume, self.img_size, self.axis)
+        if self.content_threshold is not None:
+            brightest = geometry.planes(scaled).amax(0)
+            geometry = replace(geometry, box=_content_box(brightest, self.content_threshold))
         # antialiasing is a weighted mean up to rounding
         return geometry.to_network(scaled).clamp_(0, 1), geometry
 
-    def _content_box(self, scaled: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
-        threshold = self.content_threshold
-        if threshold is None:
-            return (0, scaled.shape[0]), (0, scaled.shape[1])
-        brightest = np.asarray(scaled).max(axis=2)
-        (x_start, y_start), (x_end, y_end) = generate_spatial_bounding_box(
-            brightest[None], select_fn=lambda image: image > threshold
-        )
-        return (int(x_start), int(x_end)), (int(y_start), int(y_end))
+
+def _content_box(image: Tensor, threshold: float) -> Box:
+    """Rows and columns of an image from the first to the last that exceed a threshold."""
+    (row_start, column_start), (row_end, column_end) = generate_spatial_bounding_box(
+        image[None], select_fn=lambda values: values > threshold
+    )
+    return (int(row_start), int(row_end)), (int(column_start), int(column_end))
 
 
 @dataclass(frozen=True)
 class SliceStore(ArrayStore):
-    """Slices of many volumes on disk, float16 (Z, img_size, img_size) in 0..1, made by `build_slice_store`.
+    """Slices of many volumes on disk, float16 (slices, img_size, img_size) in 0..1, made by `build_slice_store`.
 
     A slice is read when it is asked for and no file stays open: memory does not grow with the number of volumes, and
     the store can be sent to the workers of a data loader.
@@ -97,7 +99,7 @@ class SliceStore(ArrayStore):
     preprocessing: SlicePreprocessing
 
     def geometry(self, case: str) -> SliceGeometry:
-        """Way back to the grid of a case's volume."""
+        """Geometry of a case, which maps predictions back to its volume's grid."""
         return self.geometries[case]
 
 
@@ -108,6 +110,7 @@ def build_slice_store(
     percentiles: Sequence[float] = (0.5, 99.5),
     content_threshold: float | None = 0.05,
     progress: bool = True,
+    axis: str = "axial",
 ) -> SliceStore:
     """Decode volumes into a slice store, one after the other; what the store already holds is not decoded again.
 
@@ -121,6 +124,7 @@ def build_slice_store(
         percentiles: see `SlicePreprocessing`.
         content_threshold: see `SlicePreprocessing`.
         progress: show a progress bar.
+        axis: see `SlicePreprocessing`.
 
     Returns:
         the store.
@@ -130,14 +134,13 @@ def build_slice_store(
         ValueError: when there is no case or one twice, a volume is damaged, not 3-D or constant, or a setting is wrong.
     """
     lower, upper = percentiles
-    preprocessing = SlicePreprocessing(int(img_size), (float(lower), float(upper)), content_threshold)
-    images = images_by_case(cases)
+    preprocessing = SlicePreprocessing(int(img_size), (float(lower), float(upper)), content_threshold, axis)
     root = Path(root).expanduser().absolute()
+    settings = ["slice", FORMAT, asdict(preprocessing)]
     keys, geometries = {}, {}
-    hashes = HashCache(root / HASHES_FILE)
-    for case, path in tqdm(images.items(), desc=f"slice store {img_size} px", unit="case", disable=not progress):
-        keys[case] = array_key(hashes(path), ["slice", FORMAT, asdict(preprocessing)])
-        geometries[case] = _stored_geometry(root, keys[case]) or _decode(path, preprocessing, root, keys[case])
+    for case, path, key in keyed_volumes(cases, root, settings, f"slice store {img_size} px", progress):
+        keys[case] = key
+        geometries[case] = _stored_geometry(root, key) or _decode(path, preprocessing, root, key)
     return SliceStore(root, keys, geometries, preprocessing)
 
 
@@ -151,13 +154,9 @@ def _decode(path: Path, preprocessing: SlicePreprocessing, root: Path, key: str)
 
 def _stored_geometry(root: Path, key: str) -> SliceGeometry | None:
     """Geometry of a finished entry; None when there is none, or when it was damaged."""
+    if not is_complete(array_path(root, key)):
+        return None
     try:
-        geometry = SliceGeometry.from_json(read_json(root / f"{key}.json", "build it again")["geometry"])
-        slices = np.load(array_path(root, key), mmap_mode="r", allow_pickle=False)
+        return SliceGeometry.from_json(read_json(root / f"{key}.json", "build it again")["geometry"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return geometry if slices.shape == (geometry.shape[2], geometry.img_size, geometry.img_size) else None
-
-
-def _array_path(root: Path, key: str) -> Path:
-    return root / f"{key}.npy"

@@ -1,4 +1,4 @@
-"""One data set with its split, slices and image-level labels, as the stages of a bundle share it."""
+"""Split, slices and image-level labels of a data set, shared by the stages of a bundle."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from monai.utils import look_up_option
+
 from ..datasets.decathlon_split import split_decathlon
 from .dataset import SliceDataset
+from .geometry import SLICE_AXES
 from .labels import SliceLabels, slice_labels_from_masks
 from .labels_csv import slice_labels_from_csv
 from .store import SliceStore, build_slice_store
@@ -17,7 +20,7 @@ __all__ = ["SliceStudy"]
 
 
 class SliceStudy:
-    """Everything that weakly supervised stages ask of a data set; nothing is read before it is asked for.
+    """Split, slices and image-level labels of a data set; each is computed on first use.
 
     Masks are opened once, to label the slices, and not at all when the labels come from a CSV file.
 
@@ -32,6 +35,11 @@ class SliceStudy:
         seed: of the split.
         split_file: explicit lists of cases instead of folds, see `read_split`.
         labels_csv: the user's own slice labels instead of masks, see `slice_labels_from_csv`.
+        axis: anatomical direction of the slices: "axial", "coronal" or "sagittal".
+        groups: which cases are of one patient, see `split_cases`; None when every case is a patient of its own.
+
+    Raises:
+        ValueError: when the axis is unknown.
     """
 
     def __init__(
@@ -46,6 +54,8 @@ class SliceStudy:
         seed: int = 0,
         split_file: str | Path | None = None,
         labels_csv: str | Path | None = None,
+        axis: str = "axial",
+        groups: str | Path | None = None,
     ) -> None:
         self.dataset_dir = Path(dataset_dir)
         self.output_dir = Path(output_dir)
@@ -57,6 +67,8 @@ class SliceStudy:
         self.seed = seed
         self.split_file = split_file
         self.labels_csv = labels_csv
+        self.axis: str = look_up_option(axis, list(SLICE_AXES))
+        self.groups = groups
 
     @property
     def classes(self) -> list[str]:
@@ -66,7 +78,15 @@ class SliceStudy:
     @cached_property
     def split(self) -> dict[str, list[dict[str, str]]]:
         """Cases of "train", "validation" and "test"."""
-        return split_decathlon(self.dataset_dir, self.num_folds, self.fold, self.seed, self.num_test, self.split_file)
+        return split_decathlon(
+            self.dataset_dir,
+            self.num_folds,
+            self.fold,
+            self.seed,
+            self.num_test,
+            self.split_file,
+            groups=self.groups,
+        )
 
     @property
     def labelled_cases(self) -> list[dict[str, str]]:
@@ -75,21 +95,21 @@ class SliceStudy:
 
     @property
     def held_out(self) -> list[dict[str, str]]:
-        """Cases on which a trained network is evaluated: those of test, or without any those of validation."""
+        """Cases for evaluation: the test cases, or the validation cases if there are none."""
         return self.split["test"] or self.split["validation"]
 
     @cached_property
     def labels(self) -> SliceLabels:
         """Image-level labels of training and validation cases, made at the first call."""
+        cases, output = self.labelled_cases, self.output_dir / "slice_labels.json"
         if self.labels_csv:
-            output = self.output_dir / "slice_labels.json"
-            return slice_labels_from_csv(self.labels_csv, self.labelled_cases, self.classes, output)
-        return slice_labels_from_masks(self.labelled_cases, self.output_dir / "slice_labels.json", self.class_map)
+            return slice_labels_from_csv(self.labels_csv, cases, self.classes, output, axis=self.axis)
+        return slice_labels_from_masks(cases, output, self.class_map, axis=self.axis)
 
     @cached_property
     def store(self) -> SliceStore:
         """Slices of training and validation cases, decoded at the first call."""
-        return build_slice_store(self.labelled_cases, self.output_dir / "slices", self.img_size)
+        return build_slice_store(self.labelled_cases, self.output_dir / "slices", self.img_size, axis=self.axis)
 
     def slices(self, part: str | Sequence[str], keep: str = "all", **arguments: Any) -> SliceDataset:
         """Slices of "train" or "validation", or of named cases; further arguments as for `SliceDataset`."""

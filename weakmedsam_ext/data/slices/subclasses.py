@@ -1,4 +1,4 @@
-"""Sub-class index of every (slice, class), as clustering has found it."""
+"""Sub-class index of every (slice, class), found by clustering."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ class Subclasses:
     cases: Mapping[str, Mapping[str, Mapping[str, int]]]
 
     def target(self, case: str, index: int, class_label: np.ndarray) -> np.ndarray:
-        """Target of the sub-class head, float32 with K*S+1 entries: 0 is "no class here", 1 + k*S + s is class k,
-        cluster s.
+        """Target of the sub-class head, float32 with K*S+1 entries.
+
+        Entry 0 is "no class here", entry 1 + k*S + s is class k, cluster s.
 
         Args:
             case: name of the case.

@@ -3,6 +3,7 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
+from orientations import CODES, phantom, write_orientations
 
 from weakmedsam_ext.data import SliceMasks, SliceRegions, VolumeMasks, VolumeRegions, write_nifti
 
@@ -30,6 +31,20 @@ def test_slices_that_show_a_structure(data, tmp_path):
     assert item["image"].shape == item["label"].shape == (1, 16, 16) and item["image"].max() <= 1
     assert item["label"].unique().tolist() == [0, 2]
     assert (item["label"][0, 8:12, 4:8] == 2).all() and item["label"].count_nonzero() == 16
+
+
+@pytest.mark.parametrize("axis", ["axial", "coronal"])
+def test_files_of_any_orientation_give_the_same_slices(tmp_path, axis):
+    cases = write_orientations(tmp_path, *phantom())
+    masks = SliceMasks(cases, tmp_path, {"a": 1, "b": 2}, img_size=20, progress=False, axis=axis)
+    regions = SliceRegions(cases, tmp_path, 20, scales=(50,), smoothings=(1,), progress=False, axis=axis)
+    for data in (masks, regions):
+        items = [[item for item in data if item["case"] == case] for case in CODES]
+        assert len({len(some) for some in items}) == 1 and len(items[0]) > 3
+        for others in items[1:]:
+            for one, other in zip(items[0], others, strict=True):
+                assert one["slice"] == other["slice"]
+                assert all((one[key] == other[key]).all() for key in ("image", "label"))
 
 
 def test_volumes_with_structures(data, tmp_path):

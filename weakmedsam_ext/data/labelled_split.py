@@ -1,4 +1,4 @@
-"""Which cases a semi-supervised training may see with their masks."""
+"""Choose the labelled cases of a semi-supervised training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def semi_supervised_items(
     seed: int = 0,
     class_map: Mapping[str, int | Sequence[int]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Give the masks of a few cases to a training, and no mask of any other.
+    """Items of a semi-supervised training: a few cases with masks, all others without.
 
     Masks of labelled cases are read and checked. Those of the others are neither opened nor looked for, and their paths
     are not in the items.
@@ -29,6 +29,8 @@ def semi_supervised_items(
     Args:
         cases: training cases, items with "case", "image" and, where there is a mask, "label" (paths).
         labelled: names of the labelled cases, or how many to draw from those that have a mask; None for all of those.
+            These are cases, not patients: two time points of a patient count as two, and either may be drawn. Name the
+            cases where that matters.
         held_out: names of validation and test cases, none of which may be among `cases`.
         seed: of the draw; the same names and seed give the same cases, and more cases contain the fewer.
         class_map: class name -> value or values in the masks; a mask without any of them counts as empty, and each
@@ -58,7 +60,7 @@ def semi_supervised_items(
 
 
 def validation_items(cases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Those of the validation cases that have a mask, after it was read and compared with its image's grid.
+    """Validation cases that have a mask; each mask is read and checked against its image's grid.
 
     Args:
         cases: items with "case", "image" and, where there is a mask, "label" (paths).
