@@ -67,18 +67,6 @@ def test_corrections_make_an_oracle_perfect():
     assert points.shape == (1, 5, 6, 2) and labels[0].tolist() == [[1, 1, 1, 1, -1, -1]] * 5
 
 
-def test_too_much_is_taken_away_by_background_clicks():
-    network = BlockNetwork()
-    everything = torch.full((1, 3, 1, 8, 8), 10.0)
-    rounds = ClickRounds(network, 3, 1)
-    wanted = (regions_of_blocks(L_SHAPE) == 1)[:, 0].expand(3, -1, -1)[None]
-    points, labels = rounds._correct(everything, wanted)
-    assert labels.eq(0).all()
-    answer, _ = network.decode(None, points.flip(-1), labels, mask_logits=everything)
-    assert (answer > 0).sum() == 3 * 15 * 4
-    assert ClickRounds(BlockNetwork(False), 3, 1)._correct(everything, wanted)[1].eq(-1).all()
-
-
 def test_corrections_start_from_the_mask_that_fits_the_wanted_scale():
     """Scales: the L and the rest, everything. Masks: the block under the click, everything, nothing."""
     network = BlockNetwork()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
-from ignite.metrics import Metric
 from monai.engines import SupervisedEvaluator, default_prepare_batch
 from torch import Tensor, nn
 
 from ..losses import mask_iou
+from ..networks import NextClick
+from ..transforms import simulate_clicks
 from .click_rounds import ClickRounds
 from .promptable_trainer import prepare_dialogue
 
@@ -33,10 +34,8 @@ class PromptableEvaluator(SupervisedEvaluator):
         seed: of the clicks.
         first_clicks: see `ClickRounds`.
         prepare_batch: gives image and regions on the device.
-        key_val_metric: see `SupervisedEvaluator`.
-        additional_metrics: see `SupervisedEvaluator`.
-        val_handlers: see `SupervisedEvaluator`.
-        amp: see `SupervisedEvaluator`.
+        next_click: see `ClickRounds`.
+        kwargs: of `SupervisedEvaluator`, except for decollate: rounds cannot be split into items.
     """
 
     def __init__(
@@ -49,21 +48,16 @@ class PromptableEvaluator(SupervisedEvaluator):
         seed: int = 0,
         first_clicks: str = "places",
         prepare_batch: Callable = default_prepare_batch,
-        key_val_metric: dict[str, Metric] | None = None,
-        additional_metrics: dict[str, Metric] | None = None,
-        val_handlers: Sequence | None = None,
-        amp: bool = False,
+        next_click: NextClick = simulate_clicks,
+        **kwargs: Any,
     ) -> None:
         super().__init__(
             device=torch.device(device),
             val_data_loader=val_data_loader,
-            network=ClickRounds(network, num_clicks, num_rounds, single_share=0.0, first_clicks=first_clicks),
+            network=ClickRounds(network, num_clicks, num_rounds, 0.0, first_clicks, next_click=next_click),
             prepare_batch=partial(prepare_dialogue, prepare_batch),
-            key_val_metric=key_val_metric,
-            additional_metrics=additional_metrics,
-            val_handlers=val_handlers,
-            amp=amp,
-            decollate=False,  # rounds cannot be split into items
+            decollate=False,
+            **kwargs,
         )
         self.seed = seed
 

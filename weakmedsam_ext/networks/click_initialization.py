@@ -12,7 +12,7 @@ from ._segment_anything import modeling
 from .sam_med3d import SAMMed3D
 from .samus import SAMUSEncoder
 
-__all__ = ["aim_at_clicks"]
+__all__ = ["init_click_attention"]
 
 # Periods of the position features of the first and the last head, in sides of the image: long enough for the attention
 # to have one peak, short enough for the peak to be narrower than most objects
@@ -22,7 +22,7 @@ PADDING = 4.0  # in the channel that marks padding points
 
 
 @torch.no_grad()
-def aim_at_clicks(network: nn.Module, sharpness: float = 6.0) -> nn.Module:
+def init_click_attention(network: nn.Module, sharpness: float = 6.0) -> nn.Module:
     """Initialise a promptable network of SAM's kind so that it starts to learn from its first steps.
 
     From PyTorch's initial weights such a network ignores its clicks for some hundred steps, in volumes for good, and

@@ -9,7 +9,7 @@ from monai.utils import look_up_option
 from torch import nn
 
 from .checkpoints import load_checkpoint
-from .click_initialization import aim_at_clicks
+from .click_initialization import init_click_attention
 from .efficient_sam import EfficientSAM
 from .sam_med3d import SAMMed3D
 from .sam_vit import SAMViT
@@ -67,7 +67,7 @@ def build_network(name: str, checkpoint: str | Path | None = None, **overrides: 
         name: one of `NETWORKS`: "samus_vit_b", "sam_vit_b", "medsam_vit_b", "efficient_sam_vitt", "efficient_sam_vits",
             "sam_med3d", and the small "samus_tiny", "samus_small", "sam_vit_tiny", "efficient_sam_tiny",
             "sam_med3d_tiny", "sam_med3d_small".
-        checkpoint: file that `load_checkpoint` reads; without, random weights that `aim_at_clicks`.
+        checkpoint: file that `load_checkpoint` reads; without, random weights and `init_click_attention`.
         overrides: arguments of the network's class that replace those of the named configuration, for example img_size.
 
     Returns:
@@ -82,4 +82,4 @@ def build_network(name: str, checkpoint: str | Path | None = None, **overrides: 
     if checkpoint:
         load_checkpoint(network, checkpoint)
         return network
-    return aim_at_clicks(network)
+    return init_click_attention(network)

@@ -110,7 +110,9 @@ class BatchedDecoding:
             image = embedding[pairs[part]]
             if mask_logits is not None and embed_masks is not None:
                 image = image + embed_masks(mask_logits.flatten(0, 1)[part])
-            seen = None if cells is None else ClickedCells(cells.details[part], cells.affinity[part], cells.heads)
+            seen = (
+                None if cells is None else ClickedCells(cells.details[pairs[part]], cells.affinity[part], cells.heads)
+            )
             parts.append(self._decode_pairs(image, position, tokens, multimask, seen))
         masks, iou = (torch.cat(part).unflatten(0, (batch, queries)) for part in zip(*parts, strict=True))
         return masks, iou

@@ -15,6 +15,7 @@ from .channel_norm import ChannelNorm
 from .checks import check_image, check_mask_logits, check_points
 from .click_affinity import ClickAffinity
 from .point_decoder import BatchedDecoding, use_fast_attention
+from .promptable_network import PromptableNetwork
 from .window_attention import TransformerBlock, WindowAttention, logsumexp
 
 __all__ = ["SAMMed3D"]
@@ -23,7 +24,7 @@ MLP = modeling.mask_decoder.MLP
 NUM_MASK_TOKENS = 4
 
 
-class SAMMed3D(nn.Module):
+class SAMMed3D(PromptableNetwork):
     """SAM-Med3D with point and mask prompts; the defaults are `vit_b_ori`.
 
     Args:
@@ -42,6 +43,8 @@ class SAMMed3D(nn.Module):
     Raises:
         ValueError: when `img_size` is not a multiple of `patch_size` or `prompt_dim` not of 24.
     """
+
+    spatial_dims = 3
 
     def __init__(
         self,
@@ -71,24 +74,8 @@ class SAMMed3D(nn.Module):
         )
         self.prompt_encoder = VolumePromptEncoder(prompt_dim, img_size)
         self.mask_decoder = VolumeMaskDecoder(prompt_dim, iou_head_hidden_dim)
-        self.click_affinity = None
         if detail_dim:
             self.click_affinity = ClickAffinity(3, prompt_dim, prompt_dim // 8, max(1, patch_size // 4), detail_dim)
-
-    @property
-    def spatial_dims(self) -> int:
-        """Axes of the volumes: 3."""
-        return 3
-
-    @property
-    def takes_background_clicks(self) -> bool:
-        """Whether points may be labelled 0: yes."""
-        return True
-
-    @property
-    def takes_masks(self) -> bool:
-        """Whether an earlier answer may be given as mask prompt: yes."""
-        return True
 
     def encode(self, volume: Tensor) -> Tensor:
         """Encode volumes.
@@ -98,14 +85,13 @@ class SAMMed3D(nn.Module):
                 zero.
 
         Returns:
-            embedding (B, P, d, h, w); with details behind its P channels if there is a `ClickAffinity`.
+            embedding (B, P, d, h, w); with cells behind its P channels if there is a `ClickAffinity`.
 
         Raises:
             ValueError: when shape or values do not fit.
         """
         check_image(volume, (self.img_size,) * 3, (1,))
-        embedding = self.image_encoder(volume)
-        return embedding if self.click_affinity is None else self.click_affinity.append(embedding, volume)
+        return self._with_cells(self.image_encoder(volume), volume)
 
     def decode(
         self,
@@ -141,11 +127,7 @@ class SAMMed3D(nn.Module):
         dense = self.prompt_encoder.mask_downscaling(mask_logits)
         sparse = self.prompt_encoder.embed_points(points, point_labels).unsqueeze(1)
         position = self.prompt_encoder.dense_position(self.grid)
-        cells = None
-        if self.click_affinity is not None:
-            upscaling = self.mask_decoder.output_upscaling
-            cells = self.click_affinity(embedding, upscaling, points.unsqueeze(1), point_labels.unsqueeze(1))
-            embedding = self.click_affinity.split(embedding)[0]
+        embedding, cells = self._clicked_cells(embedding, points.unsqueeze(1), point_labels.unsqueeze(1))
         masks, iou = self.mask_decoder.decode(embedding + dense, position, sparse, multimask, cells=cells)
         return masks[:, 0], iou[:, 0]
 
