@@ -15,7 +15,7 @@ from ..transforms import simulate_clicks
 __all__ = ["ClickRound", "ClickRounds", "Dialogues"]
 
 FIRST_CLICKS = ("places", "regions")
-NUM_SCALES = 3  # as many as a click has masks: more cost time, and every scale is drawn sooner or later
+NUM_SCALES = 3  # targets of a click, as many as its masks; over many batches every scale is drawn
 
 
 class ClickRound(NamedTuple):

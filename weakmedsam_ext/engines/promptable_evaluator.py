@@ -1,4 +1,4 @@
-"""Validation of promptable networks on regions or masks, by the same clicks every time."""
+"""Validation of promptable networks on regions or masks, with the same clicks every time."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ __all__ = ["PromptableEvaluator", "click_iou"]
 class PromptableEvaluator(SupervisedEvaluator):
     """MONAI's `SupervisedEvaluator` for promptable networks: every iteration is a dialogue of `ClickRounds`.
 
-    Batches are those of `PromptableTrainer`; "pred" in the output are the `Dialogues`, see `click_iou`. Random
-    numbers start from the seed at every run and leave those of a training untouched.
+    Batches are those of `PromptableTrainer`; "pred" in the output are the `Dialogues`, see `click_iou`. Every run draws
+    from the seed and does not disturb the random numbers of a training.
 
     Args:
         device: where the network is.
@@ -71,14 +71,14 @@ class PromptableEvaluator(SupervisedEvaluator):
 def click_iou(output: Mapping[str, Any], click: int = -1) -> Tensor:
     """IoU of the answers with what was wanted, for `ignite.metrics.Average`.
 
-    After the first click every possible target counts, each with the mask that fits it best.
+    After the first click all possible targets count, each with the mask that fits it best.
 
     Args:
         output: of a `PromptableEvaluator`.
-        click: number of the round from 0, or from the end.
+        click: index of the round; negative numbers count from the end.
 
     Returns:
-        scalar, the mean over the prompts that mean something; 0 where none does.
+        scalar, the mean over the prompts with a target; 0 without any.
     """
     logits, _, target, weight = output["pred"].rounds[click]
     found, wanted = (logits > 0).unsqueeze(3), (target > 0.5).unsqueeze(2)  # (B, Q, M, 1, *grid), (B, Q, 1, L, *grid)

@@ -46,9 +46,9 @@ class PromptedGeneralist(nn.Module):
 
     Volumes without prediction are not asked about; their weight is 0. Answers of several networks and prompts are
     averaged, weighted by their predicted IoU. Classes are asked about one after the other on the same embedding. Each
-    network encodes each volume once; all volumes of a batch are decoded together.
-    Non-cubic patches are padded with zeros and background, not stretched, to keep voxels isotropic.
-    Random numbers come from PyTorch's generator of the CPU.
+    network encodes each volume once; all volumes of a batch are decoded together. Non-cubic patches are padded with
+    zeros and background, not stretched, to keep voxels isotropic. Random numbers come from PyTorch's generator of the
+    CPU.
 
     The networks stay in evaluation mode without gradient. Build them once a run, and keep this module out of the
     specialist.
@@ -96,12 +96,12 @@ class PromptedGeneralist(nn.Module):
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> PromptedGeneralist:
-        """Stay in evaluation mode, whatever holds this module."""
+        """Stay in evaluation mode."""
         return super().train(False)
 
     @torch.no_grad()
     def forward(self, image: Tensor, logits: Tensor) -> PseudoMask:
-        """Ask.
+        """Ask for pseudo-masks.
 
         Args:
             image: unlabelled volumes (B, 1, D, H, W).
@@ -128,8 +128,8 @@ class PromptedGeneralist(nn.Module):
         share = share / share.sum(1, keepdim=True).clamp(min=1e-3)
         weight = asked.any(1).to(maps.dtype)[..., None, None, None]
         if self.prompt == "uncertainty":
-            everyone = torch.cat([maps, logits.softmax(1)[:, None, 1:]], dim=1)
-            weight = weight * torch.exp(-self.uncertainty_scale * everyone.std(1, correction=0))
+            opinions = torch.cat([maps, logits.softmax(1)[:, None, 1:]], dim=1)
+            weight = weight * torch.exp(-self.uncertainty_scale * opinions.std(1, correction=0))
         return PseudoMask((share * maps).sum(1), weight)
 
     def _answers(

@@ -1,4 +1,4 @@
-"""Semi-supervised methods by name, so that a config can switch between them."""
+"""Trainers of the semi-supervised methods by name, for configs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["METHODS", "semi_supervised_trainer"]
 
 _TEACHER = ("teacher", "consistency_weight", "noise")
 
-# name -> trainer, and which of its arguments are not every trainer's
+# name -> trainer and the arguments that not every trainer takes
 METHODS: dict[str, tuple[type[SemiSupervisedTrainer], tuple[str, ...]]] = {
     "supervised": (SemiSupervisedTrainer, ()),
     "mean_teacher": (MeanTeacherTrainer, _TEACHER),
@@ -30,7 +30,7 @@ def semi_supervised_trainer(method: str, *args: Any, **kwargs: Any) -> SemiSuper
         method: one of `METHODS`: "supervised" (with a generalist, SemiSAM without a teacher), "mean_teacher",
             "uncertainty_aware" (UA-MT), "adversarial" (DAN).
         args: of the trainer.
-        kwargs: of the trainer; those that only other methods take are left out.
+        kwargs: of the trainer; arguments that only other methods take are ignored.
 
     Raises:
         ValueError: when the method is unknown.

@@ -1,4 +1,4 @@
-"""Masks that follow borders within a token: the affinity of every cell to the places that were clicked."""
+"""Affinity of every cell of a mask to the clicked places, so that masks follow borders within a token."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .channel_norm import ChannelNorm
 __all__ = ["ClickAffinity", "ClickedCells"]
 
 UPSCALING = 4  # cells a token along each axis, in all masks of SAM's kind
-# of the affinity to object clicks, of that to background clicks, and a constant: an untrained network's mask is what
-# has an affinity of more than a half to an object click
+# weights of the affinity to object clicks, of that to background clicks, and of a constant: the mask of an untrained
+# network is where the affinity to an object click exceeds one half
 INITIAL_WEIGHTS = (6.0, -6.0, -3.0)
 
 
@@ -26,7 +26,7 @@ class ClickedCells(NamedTuple):
     Attributes:
         details: of every image, to be added to the upscaled embedding, (B, C, *grid).
         affinity: of every cell to object clicks, to background clicks, and 1, (R, 3, *grid).
-        heads: what the three weigh in the logits of a mask, of its token: one linear layer P -> 3 a mask.
+        heads: linear layers P -> 3, one a mask, from the mask's token to the weights of the three.
     """
 
     details: Tensor
@@ -35,16 +35,16 @@ class ClickedCells(NamedTuple):
 
 
 class ClickAffinity(nn.Module):
-    """Lets the masks of a promptable network follow what is like the places that were clicked.
+    """Adds image details and the similarity to the clicked places to the masks of a promptable network.
 
-    SAM's decoder draws the cells within a token from that token alone, and learns only from the clicks what a click
-    means: a small network that is trained for minutes answers by blocks around the click. Two additions change that:
+    SAM's decoder draws the cells within a token from that token alone, so a small network that is trained for minutes
+    answers with blocks around the click. Two additions change that:
 
-    - **details**: convolutions on the image, at the resolution of the masks, are added to the upscaled embedding, as in
-      SAM 2 (Ravi et al., ICLR 2025). The sum before any prompt are the features of the cells.
-    - **affinity**: exp(-gain * mean_c |f_c(click) - f_c(cell)|), which `RegionAffinityLoss` teaches to be the
-      probability that both are in one region (after AffinityNet, Ahn and Kwak, CVPR 2018). Of several clicks of a kind
-      the nearest in features counts. The token of a mask decides how much all this weighs in its logits.
+    - **Details:** convolutions on the image at the resolution of the masks are added to the upscaled embedding, as in
+      SAM 2 (Ravi et al., ICLR 2025). The sum before any prompt is the feature vector f of every cell.
+    - **Affinity:** exp(-gain * mean_c |f_c(click) - f_c(cell)|) is added to the mask logits, with weights from the
+      mask's token. `RegionAffinityLoss` trains it to be the probability that click and cell are in one region (after
+      AffinityNet, Ahn and Kwak, CVPR 2018). Of several clicks with one label the most similar one counts.
 
     The network's `encode` appends the details and the features of a token's cells to the channels of its embedding, so
     that one tensor still holds all that `decode` needs, and every image is upscaled without prompt only once.
@@ -56,7 +56,7 @@ class ClickAffinity(nn.Module):
         cell_size: pixels or voxels a cell along each axis.
         detail_dim: hidden channels of the convolutions.
         num_masks: mask tokens of the network.
-        gain: of the distance of features, as in the loss.
+        gain: factor on the distance of features, as in the loss.
     """
 
     def __init__(

@@ -30,8 +30,7 @@ _SMALL_VOLUMES = {
 NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "samus_vit_b": (SAMUS, {}),
     "samus_tiny": (SAMUS, {**_TINY_VIT, **_TINY_DECODER, "global_attn_indexes": (1, 3)}),
-    # the CNN branch sees a neighbourhood only, which keeps the class-activation maps of a small network in place
-    # and its decoder compares content in 16 channels, not 8
+    # the CNN branch is local, which keeps class-activation maps in place; the decoder compares 16 channels, not 8
     "samus_small": (
         SAMUS,
         {
@@ -55,7 +54,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     ),
     "sam_med3d": (SAMMed3D, {}),
     "sam_med3d_tiny": (SAMMed3D, {**_SMALL_VOLUMES, "img_size": 64, "patch_size": 8}),
-    # masks as fine as the input: what is drawn within a patch of 8 voxels is hard to learn
+    # masks as fine as the input: shapes within a patch of 8 voxels are hard to learn
     "sam_med3d_small": (SAMMed3D, {**_SMALL_VOLUMES, "img_size": 32, "patch_size": 4, "detail_dim": 16}),
 }
 

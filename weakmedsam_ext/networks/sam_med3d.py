@@ -1,6 +1,4 @@
-"""SAM-Med3D (Wang et al., ECCV Workshops 2024): Segment Anything for volumes; SAM-Med3D-turbo and SegAnyPET share
-it.
-"""
+"""SAM-Med3D (Wang et al., ECCV Workshops 2024), Segment Anything for volumes; also SAM-Med3D-turbo and SegAnyPET."""
 
 from __future__ import annotations
 
@@ -16,6 +14,7 @@ from .checks import check_image, check_mask_logits, check_points
 from .click_affinity import ClickAffinity
 from .point_decoder import BatchedDecoding, use_fast_attention
 from .promptable_network import PromptableNetwork
+from .sam_vit import make_neck
 from .window_attention import TransformerBlock, WindowAttention, logsumexp
 
 __all__ = ["SAMMed3D"]
@@ -108,10 +107,9 @@ class SAMMed3D(PromptableNetwork):
             points: (B, N, 3) in array index order (axis 0, 1, 2), in voxels of the network's input.
             point_labels: (B, N), 1 object, 0 background, -1 padding.
             mask_logits: logits of an earlier answer as mask prompt, (B, 1, 4d, 4h, 4w). None stands for logits of zero,
-                as in the published training: it never used the learned "no mask" vector, which is kept for its files
-                    only.
-            multimask: three masks for an ambiguous prompt instead of one. The published code asks for one only, so its
-                weights for the three may be of no use; networks trained here learn them.
+                as in the published training, which never used the learned "no mask" vector of its files.
+            multimask: three masks for an ambiguous prompt instead of one. Published weights were trained for one mask
+                only; networks trained here learn all.
 
         Returns:
             mask logits (B, M, 4d, 4h, 4w) and predicted IoU (B, M), M = 3 or 1.
@@ -230,12 +228,7 @@ class VolumeEncoder(nn.Module):
         self.blocks = nn.ModuleList(
             VolumeBlock(dim, num_heads, grid, 0 if i in global_attn_indexes else window_size) for i in range(depth)
         )
-        self.neck = nn.Sequential(
-            nn.Conv3d(dim, out_channels, 1, bias=False),
-            ChannelNorm(out_channels),
-            nn.Conv3d(out_channels, out_channels, 3, padding=1, bias=False),
-            ChannelNorm(out_channels),
-        )
+        self.neck = make_neck(dim, out_channels, nn.Conv3d, ChannelNorm)
 
     def forward(self, volume: Tensor) -> Tensor:
         """Map (B, 1, D, H, W) to (B, P, d, h, w)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -67,14 +67,18 @@ class SAMViTEncoder(nn.Module):
         return features, self.neck(features)
 
 
-def make_neck(in_channels: int, out_channels: int) -> nn.Sequential:
-    """SAM's neck: 1x1 and 3x3 convolution, each with a layer norm over channels."""
-    layer_norm = modeling.common.LayerNorm2d
+def make_neck(
+    in_channels: int,
+    out_channels: int,
+    convolution: Callable[..., nn.Module] = nn.Conv2d,
+    norm: Callable[[int], nn.Module] = modeling.common.LayerNorm2d,
+) -> nn.Sequential:
+    """SAM's neck: convolutions with kernels of 1 and 3, each with a layer norm over channels."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 1, bias=False),
-        layer_norm(out_channels),
-        nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-        layer_norm(out_channels),
+        convolution(in_channels, out_channels, 1, bias=False),
+        norm(out_channels),
+        convolution(out_channels, out_channels, 3, padding=1, bias=False),
+        norm(out_channels),
     )
 
 

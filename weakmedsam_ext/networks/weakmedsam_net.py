@@ -21,8 +21,8 @@ NUM_LAST_BLOCKS = 4  # of the ViT that policy "samus" trains
 class WeakMedSAMNet(nn.Module):
     """Class and sub-class heads on the features of a SAM-like backbone (Wang et al., IEEE TMI 2025).
 
-    Both heads are 1x1 convolutions without bias on globally averaged features, so a head applied to the features
-    themselves gives the class-activation maps.
+    Both heads are 1x1 convolutions without bias on globally averaged features. The class head on the features before
+    averaging gives the class-activation maps.
 
     Args:
         backbone: network with `feature_dim` E and `encode(image) -> (features (B, E, h, w), embedding)`; also

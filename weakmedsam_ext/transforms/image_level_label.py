@@ -1,4 +1,4 @@
-"""Which classes are visible in a slice, from its mask as the network sees it."""
+"""Image-level labels: which classes are visible in a slice, from its mask."""
 
 from __future__ import annotations
 
