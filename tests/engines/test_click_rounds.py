@@ -170,3 +170,16 @@ def test_first_clicks_are_fair_to_places_or_to_regions():
     assert share["places"] == pytest.approx(1 / 15, abs=0.04) and share["regions"] == pytest.approx(1 / 2, abs=0.08)
     with pytest.raises(ValueError, match="Unsupported option 'nowhere'"):
         ClickRounds(network, first_clicks="nowhere")
+
+
+def test_the_rule_that_draws_corrections_is_passed_in():
+    """A rule that always clicks into the last place: corrections go there, first clicks do not."""
+
+    def last_place(answered, wanted, *, positive_only):
+        return torch.full((len(wanted), 2), 15), torch.ones(len(wanted), dtype=torch.long)
+
+    network = BlockNetwork()
+    regions = regions_of_blocks([[number - 1 for number in row] for row in L_SHAPE])
+    ClickRounds(network, 4, 3, next_click=last_place)(torch.rand(1, 1, 16, 16), regions)
+    points, _, _ = network.asked[-1]
+    assert points[0, :, 1:].eq(15).all() and points[0, :, 0].lt(15).all()

@@ -65,7 +65,7 @@ class ClickRounds(nn.Module):
         first_clicks: "places": every clickable place is equally likely, so large regions get most clicks; "regions":
             every region of a random scale is equally likely, so that small regions are learnt too.
         with_features: also give the features of every cell.
-        next_click: draws all clicks; `simulate_clicks` with its rule "uniform" unless given.
+        next_click: draws the clicks that correct; `simulate_clicks` with its rule "uniform" unless given.
 
     Raises:
         ValueError: when a setting is out of range or unknown.
@@ -156,7 +156,7 @@ class ClickRounds(nn.Module):
             clickable = torch.stack([_any_region(*item) for item in items for _ in range(self.num_clicks)])
         else:
             clickable = clickable.repeat_interleave(self.num_clicks, dim=0)
-        points, labels = self.next_click(torch.zeros_like(clickable), clickable, positive_only=True)
+        points, labels = simulate_clicks(torch.zeros_like(clickable), clickable)
         return points.unflatten(0, (-1, self.num_clicks)).unsqueeze(2), labels.view(-1, self.num_clicks, 1)
 
 

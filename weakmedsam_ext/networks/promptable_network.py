@@ -21,11 +21,14 @@ class PromptableNetwork(nn.Module):
         spatial_dims: 2 for images, 3 for volumes.
         takes_background_clicks: whether points may be labelled 0.
         takes_masks: whether the logits of an earlier answer may be given as mask prompt.
+        takes_prompt_sets: whether `decode` answers Q prompt sets on each volume, as all networks do on images:
+            `decode(embedding, points (B, Q, N, 3), point_labels, multimask, mask_logits)`.
     """
 
     spatial_dims: int = 2
     takes_background_clicks: bool = True
     takes_masks: bool = True
+    takes_prompt_sets: bool = False
 
     mask_decoder: Any
 

@@ -92,6 +92,8 @@ class Prompter(nn.Module):
         if self.spatial_dims == 2:
             earlier_2d = {} if mask_logits is None else {"mask_logits": mask_logits}
             return self.network.decode(embedding, points.flip(-1), point_labels, multimask, **earlier_2d)
+        if getattr(self.network, "takes_prompt_sets", False):
+            return self.network.decode(embedding, points, point_labels, multimask, mask_logits)
         batch = points.shape[:2]
         repeated = embedding.repeat_interleave(batch[1], dim=0)
         earlier = None if mask_logits is None else mask_logits.flatten(0, 1)
