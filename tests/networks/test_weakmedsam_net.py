@@ -33,6 +33,16 @@ def test_maps_average_to_the_class_logits():
     torch.testing.assert_close(net.cam(image).mean((2, 3)), net(image)[0], rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+def test_classification_computes_no_cells_of_masks(monkeypatch):
+    backbone = build_network("samus_small", img_size=64, depth=1, global_attn_indexes=(0,)).eval()
+    net, image = WeakMedSAMNet(backbone, 1, 2), torch.rand(1, 1, 64, 64)
+    want = net.class_head(backbone.encode(image)[0])
+    monkeypatch.setattr(backbone.click_affinity, "append", None)
+    assert torch.equal(net.cam(image), want)
+    torch.testing.assert_close(net(image)[0], want.mean((2, 3)))
+
+
 def test_policy_samus_trains_exactly_what_was_released(manifest):
     with torch.device("meta"):
         net = WeakMedSAMNet(SAMUS(), 1, 8, trainable="samus")

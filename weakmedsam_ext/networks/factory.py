@@ -9,7 +9,7 @@ from monai.utils import look_up_option
 from torch import nn
 
 from .checkpoints import load_checkpoint
-from .click_initialization import aim_at_clicks
+from .click_initialization import init_click_attention
 from .efficient_sam import EfficientSAM
 from .sam_med3d import SAMMed3D
 from .sam_vit import SAMViT
@@ -30,8 +30,7 @@ _SMALL_VOLUMES = {
 NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "samus_vit_b": (SAMUS, {}),
     "samus_tiny": (SAMUS, {**_TINY_VIT, **_TINY_DECODER, "global_attn_indexes": (1, 3)}),
-    # the CNN branch sees a neighbourhood only, which keeps the class-activation maps of a small network in place
-    # and its decoder compares content in 16 channels, not 8
+    # the CNN branch is local, which keeps class-activation maps in place; the decoder compares 16 channels, not 8
     "samus_small": (
         SAMUS,
         {
@@ -55,7 +54,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     ),
     "sam_med3d": (SAMMed3D, {}),
     "sam_med3d_tiny": (SAMMed3D, {**_SMALL_VOLUMES, "img_size": 64, "patch_size": 8}),
-    # masks as fine as the input: what is drawn within a patch of 8 voxels is hard to learn
+    # masks as fine as the input: shapes within a patch of 8 voxels are hard to learn
     "sam_med3d_small": (SAMMed3D, {**_SMALL_VOLUMES, "img_size": 32, "patch_size": 4, "detail_dim": 16}),
 }
 
@@ -67,7 +66,7 @@ def build_network(name: str, checkpoint: str | Path | None = None, **overrides: 
         name: one of `NETWORKS`: "samus_vit_b", "sam_vit_b", "medsam_vit_b", "efficient_sam_vitt", "efficient_sam_vits",
             "sam_med3d", and the small "samus_tiny", "samus_small", "sam_vit_tiny", "efficient_sam_tiny",
             "sam_med3d_tiny", "sam_med3d_small".
-        checkpoint: file that `load_checkpoint` reads; without, random weights that `aim_at_clicks`.
+        checkpoint: file that `load_checkpoint` reads; without, random weights and `init_click_attention`.
         overrides: arguments of the network's class that replace those of the named configuration, for example img_size.
 
     Returns:
@@ -82,4 +81,4 @@ def build_network(name: str, checkpoint: str | Path | None = None, **overrides: 
     if checkpoint:
         load_checkpoint(network, checkpoint)
         return network
-    return aim_at_clicks(network)
+    return init_click_attention(network)
