@@ -37,6 +37,8 @@ class ResumableEpochs:
         keep: keep the checkpoint after training, so that a finished training is not repeated. Without, training starts
             anew when it is run again, as an annotation tool wants whose user has added labels.
         final_network: whose state goes to `final_path` instead, for example an average of objects["network"].
+        deterministic: have cuDNN use algorithms that give the same result every time. Without, it tries several and
+            takes the fastest: training on a GPU is faster, and equal runs differ by rounding.
 
     Raises:
         ValueError: when training starts and the checkpoint is damaged or has other settings.
@@ -52,6 +54,7 @@ class ResumableEpochs:
         final_path: str | Path | None = None,
         keep: bool = True,
         final_network: nn.Module | None = None,
+        deterministic: bool = True,
     ) -> None:
         self.path = Path(path)
         self.objects = dict(objects)
@@ -61,6 +64,7 @@ class ResumableEpochs:
         self.final_path = final_path
         self.keep = keep
         self.final_network = final_network
+        self.deterministic = deterministic
 
     def attach(self, engine: Engine) -> None:
         """Resume and save while a trainer runs."""
@@ -108,6 +112,8 @@ class ResumableEpochs:
 
     def _seed(self, epoch: int) -> None:
         set_determinism(self.seed + epoch, use_deterministic_algorithms=None)
+        if not self.deterministic:  # MONAI's function seeds and sets both
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
         if isinstance(self.transform, Randomizable):
             self.transform.set_random_state(self.seed + epoch)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -29,11 +28,12 @@ class MeanTeacher(AveragedModel):
     def __init__(self, network: nn.Module, decay: float = 0.99) -> None:
         if not 0 <= decay <= 1:
             raise ValueError(f"decay: expected a value in 0..1, but got {decay}.")
-        super().__init__(network, multi_avg_fn=partial(_move, decay))
+        super().__init__(network, multi_avg_fn=self._move)
+        self.decay = decay
         self.requires_grad_(False)
 
-
-def _move(decay: float, averaged: Sequence[Tensor], current: Sequence[Tensor], num_averaged: Tensor | int) -> None:
-    # AveragedModel copies at the first update and calls this from the second, with num_averaged = 1
-    now = min(1 - 1 / (float(num_averaged) + 1), decay)
-    get_ema_multi_avg_fn(now)(averaged, current, num_averaged)
+    def _move(self, averaged: Sequence[Tensor], current: Sequence[Tensor], num_averaged: Tensor | int) -> None:
+        # AveragedModel copies at the first update and calls this from the second, with num_averaged = 1. That is a copy
+        # of `n_averaged` on the network's device, and reading it would wait for a GPU; the buffer itself is on the CPU.
+        now = min(1 - 1 / (float(self.n_averaged) + 1), self.decay)
+        get_ema_multi_avg_fn(now)(averaged, current, num_averaged)
