@@ -11,7 +11,8 @@
 #       all        all of them
 #
 # Environment: DEVICE (cuda:0), QUICK=1 (tiny, to try this script on a CPU), METHODS ("uncertainty_aware supervised"),
-# LABELLED (4), SEED (0), WORKERS (6), MINUTES (4, of each synthetic pre-training), DIMS ("2 3"), PYTHON (python).
+# LABELLED (4), SEED (0), WORKERS (6), NO_SCORES=1 (leave the distances, minutes of CPU work, to another machine that has
+# the predictions), MINUTES (4, of each synthetic pre-training), DIMS ("2 3"), PYTHON (python).
 set -euo pipefail
 
 part=${1:?PART: semisam, synthetic, steps, samus, tests or all}
@@ -80,13 +81,17 @@ PY
                 --val_interval 1000 --num_workers "$workers" --deterministic "$deterministic" \
                 --network "$on_device" --teacher#network "$on_device" || return 1
         fi
-        if [ ! -f "$folder/metrics.json" ]; then
+        if [ ! -f "$folder/predicted" ]; then
             local held_out
             held_out=$("$python" -c "import json, sys
 print([f'{sys.argv[2]}/imagesTr/{case}.nii.gz' for case in json.load(open(sys.argv[1]))['test']])" "$root/split.json" "$data")
             config "predict_$method" inference.json --output_dir "$folder" --ckpt_dir "$folder/models" --device "$device" \
                 "${size[@]:0:4}" ${quick:+--spacing 2.5} --stride "$stride" --window_batch_size 8 \
                 --datalist "$held_out" || return 1
+            touch "$folder/predicted"
+        fi
+        [ -z "${NO_SCORES:-}" ] || continue
+        if [ ! -f "$folder/metrics.json" ]; then
             config "evaluate_$method" evaluate.json --output_dir "$folder" --split_file "$root/split.json" || return 1
         fi
         log "$method: $("$python" -c "import json, sys

@@ -177,9 +177,7 @@ def _float32(precision: str) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before[1]
 
 
-def _measure_all(
-    settings: Sequence[dict[str, Any]], measure: Callable[..., dict[str, Any]], csv_path: str
-) -> None:
+def _measure_all(settings: Sequence[dict[str, Any]], measure: Callable[..., dict[str, Any]], csv_path: str) -> None:
     """Measure what is not in the table yet, and write the table after every row."""
     rows: list[dict[str, Any]] = []
     known = _rows(csv_path)

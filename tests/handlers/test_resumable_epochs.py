@@ -129,5 +129,7 @@ def test_other_settings_and_damaged_files_are_refused(tmp_path):
 def test_every_epoch_sets_which_algorithms_a_gpu_may_use(tmp_path, deterministic):
     backend = torch.backends.cudnn
     with backend.flags(deterministic=not deterministic, benchmark=deterministic):
-        ResumableEpochs(tmp_path / "last.pt", {}, deterministic=deterministic).resume(Engine(lambda engine, batch: None))
+        ResumableEpochs(tmp_path / "last.pt", {}, deterministic=deterministic).resume(
+            Engine(lambda engine, batch: None)
+        )
         assert (backend.deterministic, backend.benchmark) == (deterministic, not deterministic)
