@@ -44,13 +44,18 @@ def samus(csv: str, device: str = "cuda", repeats: int = 10, quick: bool = False
         quick: a tiny network and two images, to see that it runs.
     """
     name, batch = ("samus_tiny", 2) if quick else ("samus_vit_b", 24)
-    precisions = ("fp32", "tf32", "bf16")
+    chosen = [
+        *(
+            (trainable, precision, False)
+            for trainable, precision in product(("samus", "all"), ("fp32", "tf32", "bf16"))
+        ),
+        *(() if quick else (("samus", precision, True) for precision in ("bf16", "tf32"))),
+    ]
     settings = [
         {"network": name, "batch": batch, "trainable": trainable, "precision": precision, "compiled": compiled}
-        for compiled, trainable, precision in product((False, True), ("samus", "all"), precisions)
-        if not (quick and compiled) and not (compiled and (trainable, precision) == ("all", "fp32"))
+        for trainable, precision, compiled in chosen
     ]
-    _measure_all(settings, lambda **chosen: _samus_step(device, repeats, **chosen), csv)
+    _measure_all(settings, lambda **one: _samus_step(device, repeats, **one), csv)
 
 
 def _samus_step(
