@@ -87,7 +87,7 @@ def _samus_step(
     return {"step ms": 1e3 * statistics.median(times), "peak GiB": _peak_memory(device), "first step s": first}
 
 
-def vnet(csv: str, device: str = "cuda", iterations: int = 20, quick: bool = False) -> None:
+def vnet(csv: str, device: str = "cuda", iterations: int = 15, quick: bool = False) -> None:
     """Iteration of UA-MT with the V-Net.
 
     Args:
@@ -101,15 +101,12 @@ def vnet(csv: str, device: str = "cuda", iterations: int = 20, quick: bool = Fal
         ("fp16", True, "contiguous"),
         ("fp16", False, "contiguous"),
         ("fp16", False, "channels_last_3d"),
-        ("fp16", True, "channels_last_3d"),
         ("bf16", False, "contiguous"),
-        ("tf32", False, "contiguous"),
         ("tf32", True, "contiguous"),
-        ("fp32", False, "contiguous"),
     ]
     settings = [
         {"network": f"V-Net {channels}", "precision": precision, "deterministic": deterministic, "layout": layout}
-        for precision, deterministic, layout in (chosen[5:6] if quick else chosen)
+        for precision, deterministic, layout in (chosen[-1:] if quick else chosen)
     ]
     _measure_all(settings, lambda **one: _vnet_iteration(device, iterations, channels, size, **one), csv)
 
@@ -142,6 +139,7 @@ def _vnet_iteration(
         amp_kwargs={"dtype": DTYPES[precision]} if precision in DTYPES else {},
     )
     started: list[float] = []
+    began = time.perf_counter()
 
     def start(_: Any) -> None:
         synchronize(device)
@@ -154,7 +152,11 @@ def _vnet_iteration(
         trainer.run()
         synchronize(device)
     passed = time.perf_counter() - started[0]
-    return {"iteration ms": 1e3 * passed / iterations, "peak GiB": _peak_memory(device)}
+    return {
+        "iteration ms": 1e3 * passed / iterations,
+        "peak GiB": _peak_memory(device),
+        f"first {warm_up} s": started[0] - began,
+    }
 
 
 def fastest(csv: str, precision: str = "fp16") -> None:
