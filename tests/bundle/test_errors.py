@@ -53,9 +53,7 @@ def command_line(monkeypatch):
     monkeypatch.delenv("MONAI_DEBUG", raising=False)
 
 
-def test_the_command_line_prints_the_sentence_and_logs_the_traceback(
-    command_line, capsys, tmp_path
-):
+def test_the_command_line_prints_the_sentence_and_logs_the_traceback(command_line, capsys, tmp_path):
     begin_run(tmp_path)
     error = wrapped(ValueError("a.json is bad; mend it."))
     sys.excepthook(type(error), error, error.__traceback__)

@@ -37,7 +37,10 @@ def test_equal_settings_and_inputs_have_equal_keys(files):
         (lambda files: {"inputs": [files / "data/a.nii"]}, "1 inputs removed: data/b.nii"),
         (lambda files: {"inputs": [files / "data", files / "sam.pth"]}, "1 inputs added: .*/sam.pth"),
         (lambda files: (files / "data/b.nii").write_text("c") and {}, "1 inputs changed: data/b.nii"),
-        (lambda files: (files / "sam.pth").write_text("c") and {}, r"sam changed: sam.pth \(\w{8}\) -> sam.pth \(\w{8}\)"),
+        (
+            lambda files: (files / "sam.pth").write_text("c") and {},
+            r"sam changed: sam.pth \(\w{8}\) -> sam.pth \(\w{8}\)",
+        ),
     ],
 )
 def test_what_changed_is_told(files, change, reason):

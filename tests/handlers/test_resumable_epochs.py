@@ -5,6 +5,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from ignite.engine import Engine
 from monai.data import DataLoader, Dataset, DistributedSampler
 from monai.engines import SupervisedTrainer
 from monai.handlers import LrScheduleHandler
@@ -174,3 +175,13 @@ def test_damaged_files_are_refused(tmp_path):
     (tmp_path / "last.pt").write_bytes((tmp_path / "last.pt").read_bytes()[:500])
     with pytest.raises(ValueError, match="last.pt is damaged; delete it to train from the start"):
         train(tmp_path)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_every_epoch_sets_which_algorithms_a_gpu_may_use(tmp_path, deterministic):
+    backend = torch.backends.cudnn
+    with backend.flags(deterministic=not deterministic, benchmark=deterministic):
+        ResumableEpochs(tmp_path / "last.pt", {}, deterministic=deterministic).resume(
+            Engine(lambda engine, batch: None)
+        )
+        assert (backend.deterministic, backend.benchmark) == (deterministic, not deterministic)

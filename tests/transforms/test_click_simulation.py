@@ -143,3 +143,15 @@ def test_clicks_follow_the_seed_on_every_device(rule, device):
 def test_wrong_masks_are_refused(predicted, wanted, rule, message):
     with pytest.raises(ValueError, match=message):
         simulate_clicks(predicted, wanted, rule)
+
+
+@pytest.mark.gpu
+@NO_GPU
+def test_clicks_of_whole_volumes_on_a_gpu_are_those_of_the_cpu():
+    predicted, wanted = blobs((96, 80, 64), 3), blobs((96, 80, 64), 3)
+    for rule in ("uniform", "center"):
+        torch.manual_seed(7)
+        expected = simulate_clicks(predicted, wanted, rule)
+        torch.manual_seed(7)
+        clicks = simulate_clicks(predicted.cuda(), wanted.cuda(), rule)
+        assert all(found.is_cuda and torch.equal(found.cpu(), one) for found, one in zip(clicks, expected, strict=True))

@@ -46,6 +46,8 @@ class ResumableEpochs:
         final_network: whose state goes to `final_path` instead, for example an average of objects["network"].
         final_every_epoch: write `final_path` after every epoch, so that a training that is stopped for good has left
             its weights.
+        deterministic: have cuDNN use algorithms that give the same result every time. Without, it tries several and
+            takes the fastest: training on a GPU is faster, and equal runs differ by rounding.
 
     Raises:
         ValueError: when training starts and the checkpoint is damaged.
@@ -62,6 +64,7 @@ class ResumableEpochs:
         keep: bool = False,
         final_network: nn.Module | None = None,
         final_every_epoch: bool = False,
+        deterministic: bool = True,
     ) -> None:
         self.path = Path(path)
         self.objects = dict(objects)
@@ -72,6 +75,7 @@ class ResumableEpochs:
         self.keep = keep
         self.final_network = final_network
         self.final_every_epoch = final_every_epoch
+        self.deterministic = deterministic
 
     def attach(self, engine: Engine) -> None:
         """Resume and save while a trainer runs."""
@@ -132,6 +136,8 @@ class ResumableEpochs:
 
     def _seed(self, epoch: int) -> None:
         set_determinism(self.seed + epoch, use_deterministic_algorithms=None)
+        if not self.deterministic:  # MONAI's function seeds and sets both
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
         if isinstance(self.transform, Randomizable):
             self.transform.set_random_state(self.seed + epoch)
 
