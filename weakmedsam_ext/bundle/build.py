@@ -246,7 +246,8 @@ class ConfigBuilder:
         found = self._definitions(PIPELINE, {**known, **body}, {})
         paths = {key: found.pop(key) for key in ("bundle_root", "output_dir") if key in found}
         late = {key: known.pop(key) for key in LAST_SETTINGS if key in known}
-        config = {**paths, **{key: found.pop(key) for key in self.values if key in found}, **known, **late}
+        first = {key: found.pop(key) for key in self.values if key in found}
+        config: dict[str, Any] = {**paths, **first, **known, **late}
         config |= {**found, **body, "settings": settings}
         ordered = self._with_imports(config, None)
         return {key: ordered[key] for key in sorted(ordered, key=_pipeline_place)}
