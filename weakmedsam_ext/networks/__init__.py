@@ -5,6 +5,7 @@ from .cam_pseudo_labeler import CAMPseudoLabeler, PseudoLabelSteps
 from .checkpoints import load_checkpoint
 from .click_affinity import ClickAffinity
 from .click_initialization import aim_at_clicks
+from .click_net import ClickNet
 from .click_segmenter import ClickSegmenter
 from .efficient_sam import EfficientSAM
 from .factory import NETWORKS, build_network
@@ -27,6 +28,7 @@ __all__ = [
     "AffinityRandomWalk",
     "CAMPseudoLabeler",
     "ClickAffinity",
+    "ClickNet",
     "ClickSegmenter",
     "EfficientSAM",
     "MaskDiscriminator",

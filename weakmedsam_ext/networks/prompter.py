@@ -63,6 +63,9 @@ class Prompter(nn.Module):
 
     def cell_features(self, embedding: Tensor) -> Tensor:
         """Features of every cell of the masks before any prompt, (B, C, *grid), of what `encode` gave."""
+        own = getattr(self.network, "cell_features", None)
+        if own is not None:
+            return own(embedding)
         upscaling = self.network.mask_decoder.output_upscaling
         affinity = getattr(self.network, "click_affinity", None)
         return upscaling(embedding) if affinity is None else affinity.features(embedding, upscaling)
@@ -97,6 +100,8 @@ class Prompter(nn.Module):
         if self.spatial_dims == 2:
             earlier_2d = {} if mask_logits is None else {"mask_logits": mask_logits}
             return self.network.decode(embedding, points.flip(-1), point_labels, multimask, **earlier_2d)
+        if getattr(self.network, "takes_prompt_sets", False):
+            return self.network.decode(embedding, points, point_labels, multimask, mask_logits)
         batch = points.shape[:2]
         repeated = embedding.repeat_interleave(batch[1], dim=0)
         earlier = None if mask_logits is None else mask_logits.flatten(0, 1)

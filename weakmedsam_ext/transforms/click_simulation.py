@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from monai.utils import convert_to_tensor, look_up_option
 from scipy import ndimage
 from torch import Tensor
 
-__all__ = ["CLICK_RULES", "simulate_clicks"]
+__all__ = ["CLICK_RULES", "draw_numbers", "pick_true", "simulate_clicks"]
 
 _LARGE = 1 << 62  # far above any number of voxels, so that the remainder of a draw is as good as uniform
 
@@ -57,15 +57,28 @@ def simulate_clicks(
     if predicted.shape != wanted.shape:
         raise ValueError(f"wanted: expected the shape {tuple(predicted.shape)}, but got {tuple(wanted.shape)}.")
     error = wanted & ~predicted if positive_only else wanted ^ predicted
-    draws = torch.randint(_LARGE, (len(error),), generator=generator).to(error.device)
-    index = _pick(place(error).flatten(1), draws)  # of the flattened item
+    draws = draw_numbers((len(error),), generator).to(error.device)
+    index = pick_true(place(error).flatten(1), draws)  # of the flattened item
     points = torch.stack(torch.unravel_index(index, error.shape[1:]), dim=-1)
     labels = wanted.flatten(1).gather(1, index[:, None])[:, 0].long()  # the sign is read at the click itself
     return points, torch.where(error.flatten(1).any(1), labels, -1)
 
 
-def _pick(candidates: Tensor, draws: Tensor) -> Tensor:
-    """Index of one true value in every row of (B, V), chosen by numbers (B,); 0 where a row has none."""
+def draw_numbers(shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+    """Random int64 numbers for `pick_true`, drawn on the CPU."""
+    return torch.randint(_LARGE, tuple(shape), generator=generator)
+
+
+def pick_true(candidates: Tensor, draws: Tensor) -> Tensor:
+    """Choose one true value in every row.
+
+    Args:
+        candidates: bool (B, V).
+        draws: (B,) of `draw_numbers`.
+
+    Returns:
+        index of a true value, int64 (B,), each as likely as any other; 0 where a row has none.
+    """
     rank = candidates.cumsum(1, dtype=torch.int32)
     count = rank[:, -1].long()
     index = torch.searchsorted(rank, (draws % count.clamp(min=1) + 1).int()[:, None])[:, 0]
