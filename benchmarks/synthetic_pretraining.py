@@ -2,10 +2,11 @@
 
     python benchmarks/synthetic_pretraining.py --dims 2 --minutes 7 --output runs/click_net_2d [--device cuda]
 
-A training that is killed goes on from its last checkpoint, some hundred steps back, when the same command is run again;
-`--minutes` is the time of training over all calls, and the learning rate follows it. With `--iterations` it follows the
-number of steps instead. `--call_minutes` ends a call early. In the output folder: checkpoint.pt, NAME.safetensors (16-bit
-averaged weights, written at every checkpoint) and NAME.json beside it: SHA-256, settings, versions and a log.
+A training that is killed goes on from its last checkpoint, some hundred steps back, when the same command is run
+again; `--minutes` is the time of training over all calls, and the learning rate follows it. With `--iterations` it
+follows the number of steps instead. `--call_minutes` ends a call early. In the output folder: checkpoint.pt,
+NAME.safetensors (16-bit averaged weights, written at every checkpoint) and NAME.json beside it: SHA-256, settings,
+versions and a log.
 
 On a GPU images are made there; bf16 is used for the networks.
 """
@@ -34,7 +35,7 @@ from weakmedsam_ext.handlers import ExponentialMovingAverage, GradientClipping, 
 from weakmedsam_ext.losses import PromptLoss, RegionAffinityLoss
 from weakmedsam_ext.networks import build_network
 
-SIZES = {2: ((128, 128), (96, 96), (128, 128), (160, 160)), 3: ((32, 32, 32), (48, 48, 48), (32, 32, 32), (64, 64, 64))}
+SIDES = {2: (128, 96, 128, 160), 3: (32, 48, 32, 64)}
 BATCH, CLICKS, ROUNDS = {2: 32, 3: 16}, {2: 8, 3: 6}, 4
 VALIDATION_SEED = 1 << 20  # far from the seeds of training
 WARM_UP, DECAY = 0.03, 0.5  # parts of the training in which the learning rate rises and falls
@@ -186,7 +187,8 @@ def main(
     """
     if (minutes is None) == (iterations is None):
         raise ValueError("give either --minutes or --iterations.")
-    sizes = SIZES[dims] if sizes is None else [(int(one),) * dims for one in (sizes if isinstance(sizes, (list, tuple)) else [sizes])]
+    sides = SIDES[dims] if sizes is None else sizes if isinstance(sizes, list | tuple) else [sizes]
+    sizes = [(int(side),) * dims for side in sides]
     folder, name, on = Path(output), f"click_net_{dims}d", torch.device(device)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)

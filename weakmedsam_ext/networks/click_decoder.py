@@ -31,9 +31,9 @@ def click_maps(keys: Tensor, points: Tensor, point_labels: Tensor) -> Tensor:
         point_labels: (B, Q, N), 1 object, 0 background, others do not count.
 
     Returns:
-        float32 (B, Q, 8, *grid) in 0..1. For object clicks and then for background clicks: a Gaussian of the distance to
-        the nearest click, two exponentials of it, and exp(-4 * mean_c |key_c(cell) - key_c(click)|) for the most similar
-        click; 0 without clicks.
+        float32 (B, Q, 8, *grid) in 0..1. For object clicks and then for background clicks: a Gaussian of the distance
+        to the nearest click, two exponentials of it, and exp(-4 * mean_c |key_c(cell) - key_c(click)|) for the most
+        similar click; 0 without clicks.
     """
     grid = keys.shape[2:]
     cells, similarity = _gathered(keys, points)

@@ -57,7 +57,7 @@ class ClickNet(nn.Module):
         widths = tuple(widths or WIDTHS[spatial_dims])
         if len(channels) < 2 or any(count % GROUPS for count in (*channels, *widths)):
             raise ValueError(
-                f"channels, widths: expected multiples of {GROUPS}, at least two channels, but got {channels}, {widths}."
+                f"channels, widths: expected multiples of {GROUPS}, two channels or more, but got {channels}, {widths}."
             )
         self.stride = 2 ** max(len(channels) - 1, len(widths))
         if img_size < self.stride or img_size % self.stride:
@@ -97,8 +97,8 @@ class ClickNet(nn.Module):
         """Encode images or volumes.
 
         Args:
-            image: (B, 1, *spatial) with sides that are multiples of `stride`, or (B, 3, H, W), of which the mean is taken;
-                intensities in 0..1.
+            image: (B, 1, *spatial) with sides that are multiples of `stride`, or (B, 3, H, W), of which the mean is
+                taken; intensities in 0..1.
 
         Returns:
             in three dimensions the embedding (B, P, *spatial / 2): features, compared features, and the features of the
@@ -131,8 +131,8 @@ class ClickNet(nn.Module):
 
         Args:
             embedding: from `encode`.
-            points: (B, Q, N, dims), Q sets of N points on each image, in pixels or voxels of the network's input: x and y
-                in images, array index order in volumes.
+            points: (B, Q, N, dims), Q sets of N points on each image, in pixels or voxels of the network's input: x and
+                y in images, array index order in volumes.
             point_labels: (B, Q, N), 1 object, 0 background, -1 padding.
             multimask: three masks for an ambiguous prompt instead of one.
             mask_logits: logits of an earlier answer to each set, (B, Q, 1, *spatial).

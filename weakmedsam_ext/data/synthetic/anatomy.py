@@ -70,9 +70,7 @@ def _organs(batch: int, count: int, dims: int, generator: torch.Generator) -> El
     )
 
 
-def _paint_organs(
-    bodies: Ellipsoids, view: Tensor, rough: Tensor, generator: torch.Generator
-) -> tuple[_Body, Tensor]:
+def _paint_organs(bodies: Ellipsoids, view: Tensor, rough: Tensor, generator: torch.Generator) -> tuple[_Body, Tensor]:
     """Organs and their parts, and which organs have chambers, bool (B, K)."""
     batch, count, dims = bodies.centre.shape
     ones = (1,) * dims
@@ -145,7 +143,8 @@ def _paint_vessels(view: Tensor, generator: torch.Generator) -> Tensor:
     for tree in range(TREES):
         nodes = uniform(-0.7, 0.7, (batch, 1, dims), generator)
         headings = torch.randn((batch, 1, dims), generator=generator, device=view.device)
-        radii = torch.exp(uniform(-4.2, -2.3, (batch, 1), generator))
+        radii = torch.exp(uniform(-4.2, -2.6, (batch, 1), generator))
+        radii = radii.where(uniform(0, 1, radii.shape, generator) < 0.6, -1.0)  # no tree
         for _ in range(BRANCHES):
             # mostly the branch before goes on
             parent = (nodes.shape[1] - 1 - uniform(0, 1, (batch, 1), generator).pow(4) * nodes.shape[1]).long().clamp(0)
@@ -153,7 +152,7 @@ def _paint_vessels(view: Tensor, generator: torch.Generator) -> Tensor:
             heading = heading / heading.norm(dim=2, keepdim=True).clamp(min=1e-6)
             heading = heading + 0.5 * torch.randn(heading.shape, generator=generator, device=view.device)
             end = start + uniform(0.1, 0.3, (batch, 1, 1), generator) * heading
-            radius = radii.gather(1, parent) * uniform(0.7, 1.05, (batch, 1), generator)
+            radius = radii.gather(1, parent) * uniform(0.75, 1.05, (batch, 1), generator)
             field = capsule(view, start[:, 0], end[:, 0], radius[:, 0])
             result = torch.where(field < 0, tree + 1, result)
             nodes, headings = torch.cat([nodes, end], 1), torch.cat([headings, heading], 1)

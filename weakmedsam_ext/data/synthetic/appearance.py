@@ -21,8 +21,8 @@ def render(scene: Scene, generator: torch.Generator) -> Tensor:
     """Draw images, float32 (B, 1, *spatial) in 0..1.
 
     A label has a mean and a deviation, U(5, 25), of two textures, whose scales are those of the item, 2 to 32 pixels.
-    Each of these comes to a random part of the items, in this order: partial volume, a bias field, Gibbs ringing and low
-    resolution along one axis, sharpening, a spike in k-space, noise, gamma, and a window that cuts intensities off.
+    Each of these comes to a random part of the items, in this order: partial volume, a bias field, low resolution along
+    one axis, Gibbs ringing, sharpening, a spike in k-space, noise, gamma, and a window that cuts intensities off.
 
     Args:
         scene: what is to be seen.
@@ -114,14 +114,15 @@ def _low_resolution(batch: int, size: torch.Size, generator: torch.Generator) ->
 def _thick_slices(length: int, factor: Tensor) -> Tensor:
     """Averages over `factor` (B,) pixels, interpolated back linearly, (B, length, length)."""
     place = torch.arange(length, device=factor.device) + 0.5
-    centre = (place + 0 * factor[:, None]) * factor[:, None]  # of slices, more than fit
-    covered = (1 - ((place - centre.unsqueeze(2)).abs() / factor[:, None, None] - 0.5) * factor[:, None, None]).clamp(0, 1)
+    half = (factor / 2)[:, None, None]
+    centre = 2 * half * place[:, None]  # of slices, more than fit
+    covered = (half + 0.5 - (place - centre).abs()).clamp(0, 1)  # part of every pixel in every slice
+    covered = covered / covered.sum(2, keepdim=True).clamp(min=1e-6)
     last = ((length / factor).ceil() - 1)[:, None]
     position = (place / factor[:, None] - 0.5).clamp(min=0).minimum(last)
     number = torch.arange(length, device=factor.device)
     back = (1 - (position.unsqueeze(2) - number).abs()).clamp(min=0)
-    operator = back @ covered
-    return operator / operator.sum(2, keepdim=True).clamp(min=1e-6)
+    return back @ covered
 
 
 def _truncated(length: int, cut: Tensor) -> Tensor:
