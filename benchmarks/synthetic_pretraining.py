@@ -36,7 +36,7 @@ from weakmedsam_ext.losses import PromptLoss, RegionAffinityLoss
 from weakmedsam_ext.networks import build_network
 
 SIDES = {2: (128, 96, 128, 160), 3: (32, 48, 32, 64)}
-BATCH, CLICKS, ROUNDS = {2: 32, 3: 16}, {2: 8, 3: 6}, 4
+BATCH, CLICKS, ROUNDS = {2: 32, 3: 32}, {2: 8, 3: 6}, 4
 VALIDATION_SEED = 1 << 20  # far from the seeds of training
 WARM_UP, DECAY = 0.03, 0.5  # parts of the training in which the learning rate rises and falls
 
@@ -115,6 +115,7 @@ def build_trainer(
         num_clicks=num_clicks,
         num_rounds=num_rounds,
         first_clicks="regions",
+        corrections="inner",
         epoch_length=len(batches),
         amp=cuda,
         amp_kwargs={"dtype": torch.bfloat16} if cuda else None,
@@ -172,7 +173,7 @@ def main(
         iterations: steps of training over all calls, instead of `minutes`.
         output: folder.
         device: where everything happens.
-        batch_size: images a step.
+        batch_size: images a step, of the first size.
         sizes: sides in pixels of the images, which take turns, for example "[96,128]".
         num_clicks: first clicks an image.
         num_rounds: clicks of each dialogue.
@@ -192,7 +193,6 @@ def main(
     folder, name, on = Path(output), f"click_net_{dims}d", torch.device(device)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    torch.backends.cuda.matmul.allow_tf32 = True
     network = build_network(name, pretrained=False).to(on)
     batches = SyntheticBatches(batch_size or BATCH[dims], sizes, checkpoint_every, seed, on)
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
@@ -209,7 +209,7 @@ def main(
         "learning_rate": learning_rate, "weight_decay": weight_decay, "ema_decay": ema_decay, "seed": seed,
         "checkpoint_every": checkpoint_every, "generator_version": GENERATOR_VERSION,
     }  # fmt: skip
-    call_start = time.monotonic()
+    where, call_start = machine(), time.monotonic()
 
     def finish_epoch(engine: Engine) -> None:
         now = time.monotonic()
@@ -225,14 +225,14 @@ def main(
             row |= validation_iou(average.network, sizes[0], on, validation_batches)
         log.rows.append(row)
         print(json.dumps(row), flush=True)
-        write_weights(average.network, folder / f"{name}.safetensors", {**settings, **machine(), "log": log.rows})
+        write_weights(average.network, folder / f"{name}.safetensors", {**settings, **where, "log": log.rows})
         log.last = time.monotonic()
         if done or (call_minutes is not None and now - call_start > 60 * call_minutes):
             engine.terminate()
 
     def prefer_speed(engine: Engine) -> None:
-        # seeding an epoch asks cuDNN for its slower algorithms
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, on.type == "cuda"
+        # seeding an epoch asks cuDNN for its slower algorithms; trying all for every shape takes minutes
+        torch.backends.cudnn.deterministic = torch.backends.cudnn.benchmark = False
 
     average.attach(trainer)
     GradientClipping(network, 1.0).attach(trainer)

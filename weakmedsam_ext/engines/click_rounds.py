@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ..losses import clicked_regions, mask_iou, region_numbers
 from ..networks import Prompter, select_masks
 from ..transforms import simulate_clicks
-from ..transforms.click_simulation import draw_numbers, pick_true
+from ..transforms.click_simulation import CLICK_RULES, draw_numbers, pick_true
 
 __all__ = ["ClickRound", "ClickRounds", "Dialogues"]
 
@@ -69,6 +69,7 @@ class ClickRounds(nn.Module):
         first_clicks: "places": every place is as likely as any other, so large regions get most clicks; "regions":
             every region of a random scale is, which keeps the air around a body from being all that is learnt.
         with_features: also give the features of every cell.
+        corrections: where in the error the next click lies, a rule of `simulate_clicks`.
 
     Raises:
         ValueError: when a setting is out of range or unknown.
@@ -82,6 +83,7 @@ class ClickRounds(nn.Module):
         single_share: float = 0.25,
         first_clicks: str = "places",
         with_features: bool = False,
+        corrections: str = "uniform",
     ) -> None:
         super().__init__()
         for name, value in (("num_clicks", num_clicks), ("num_rounds", num_rounds)):
@@ -95,6 +97,7 @@ class ClickRounds(nn.Module):
         self.num_multiple = num_clicks - round(single_share * num_clicks)
         self.first_clicks: str = look_up_option(first_clicks, FIRST_CLICKS)
         self.with_features = with_features
+        self.corrections: str = look_up_option(corrections, tuple(CLICK_RULES))
 
     def forward(self, image: Tensor, regions: Tensor) -> Dialogues:
         """Hold the dialogues.
@@ -166,11 +169,13 @@ class ClickRounds(nn.Module):
         mode = "bilinear" if wanted.ndim == 4 else "trilinear"
         size = tuple(wanted.shape[2:])
         answer = F.interpolate(logits.flatten(0, 1).float(), size, mode=mode, align_corners=False)[:, 0] > 0
-        return self._click(answer, wanted.flatten(0, 1), not self.prompter.takes_background_clicks)
+        return self._click(answer, wanted.flatten(0, 1), self.corrections, not self.prompter.takes_background_clicks)
 
-    def _click(self, answer: Tensor, wanted: Tensor, positive_only: bool = False) -> tuple[Tensor, Tensor]:
+    def _click(
+        self, answer: Tensor, wanted: Tensor, rule: str = "uniform", positive_only: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """One click in each of bool (B * Q, *spatial): points (B, Q, 1, dims), labels (B, Q, 1)."""
-        points, labels = simulate_clicks(answer, wanted, "uniform", positive_only=positive_only)
+        points, labels = simulate_clicks(answer, wanted, rule, positive_only=positive_only)
         return points.unflatten(0, (-1, self.num_clicks)).unsqueeze(2), labels.view(-1, self.num_clicks, 1)
 
 

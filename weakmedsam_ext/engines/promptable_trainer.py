@@ -46,6 +46,7 @@ class PromptableTrainer(SupervisedTrainer):
         num_rounds: see `ClickRounds`.
         single_share: see `ClickRounds`.
         first_clicks: see `ClickRounds`.
+        corrections: see `ClickRounds`.
         distributed: average gradients over the processes of an initialised torch.distributed group.
         epoch_length: see `SupervisedTrainer`.
         non_blocking: see `SupervisedTrainer`.
@@ -79,6 +80,7 @@ class PromptableTrainer(SupervisedTrainer):
         num_rounds: int = 3,
         single_share: float = 0.25,
         first_clicks: str = "places",
+        corrections: str = "uniform",
         distributed: bool = False,
         epoch_length: int | None = None,
         non_blocking: bool = False,
@@ -97,7 +99,7 @@ class PromptableTrainer(SupervisedTrainer):
         if isinstance(network, DistributedDataParallel):
             raise ValueError("network: expected the bare network, but got one that is wrapped; use distributed=True.")
         rounds: nn.Module = ClickRounds(
-            network, num_clicks, num_rounds, single_share, first_clicks, with_features=feature_loss is not None
+            network, num_clicks, num_rounds, single_share, first_clicks, feature_loss is not None, corrections
         )
         if distributed:
             # which parameters a dialogue needs depends on its clicks

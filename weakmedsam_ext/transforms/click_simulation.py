@@ -10,9 +10,11 @@ from monai.transforms.utils import distance_transform_edt
 from monai.utils import convert_to_tensor, look_up_option
 from scipy import ndimage
 from torch import Tensor
+from torch.nn import functional as F
 
 __all__ = ["CLICK_RULES", "draw_numbers", "pick_true", "simulate_clicks"]
 
+PEELS = 4
 _LARGE = 1 << 62  # far above any number of voxels, so that the remainder of a draw is as good as uniform
 
 
@@ -28,15 +30,14 @@ def simulate_clicks(
     Rules: "uniform" clicks anywhere in the error with equal probability, as in SAM's training (Kirillov et al., ICCV
     2023). "center" takes the largest connected region of the error (faces connect, the first of equals), whatever the
     signs in it, and clicks with equal probability where the distance to the region's border exceeds half its largest
-    value (Sofiiuk et al., RITM, ICIP 2022); the border of the image counts. Distances are in pixels or voxels.
-
+    X
     One random number is drawn for every item, on the CPU: the same seed clicks at the same places on every device, and
     an item's click depends on nothing else in the batch.
 
     Args:
         predicted: what the network answered, bool (B, H, W) or (B, D, H, W).
         wanted: what it should have answered, bool of the same shape and device.
-        rule: "uniform" or "center".
+        rule: "uniform", "center" or "inner".
         generator: of the CPU; PyTorch's own unless given.
         positive_only: click only on what is missing, for networks that know no background clicks.
 
@@ -109,4 +110,21 @@ def _inner_half(error: Tensor) -> Tensor:
     return result
 
 
-CLICK_RULES: dict[str, Callable[[Tensor], Tensor]] = {"uniform": _anywhere, "center": _inner_half}
+def _peeled(error: Tensor) -> Tensor:
+    """What is left of every item after up to `PEELS` erosions by 3 pixels along each axis."""
+    pool = F.max_pool2d if error.ndim == 3 else F.max_pool3d
+    left = error
+    for _ in range(PEELS):
+        # outside the image nothing is wrong
+        border = F.pad(~left, (1, 1) * (error.ndim - 1), value=True).unsqueeze(1).float()
+        smaller = pool(border, 3, stride=1).squeeze(1) == 0
+        some = smaller.flatten(1).any(1).view(-1, *(1,) * (error.ndim - 1))
+        left = torch.where(some, smaller, left)
+    return left
+
+
+CLICK_RULES: dict[str, Callable[[Tensor], Tensor]] = {
+    "uniform": _anywhere,
+    "center": _inner_half,
+    "inner": _peeled,
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -74,7 +75,7 @@ class SyntheticBatches:
     called when an epoch starts.
 
     Args:
-        batch_size: B.
+        batch_size: B of the first size; batches of other sizes hold about as many pixels.
         sizes: *spatial of the images, which take turns.
         length: batches an epoch.
         seed: of the first epoch.
@@ -110,5 +111,6 @@ class SyntheticBatches:
         for number in range(self.length):
             generator = torch.Generator(self.device).manual_seed((self.seed << 40) + (self.epoch << 20) + number)
             size = self.sizes[number % len(self.sizes)]
-            image, label = synthetic_batch(self.batch_size, size, generator, self.min_size)
+            count = max(1, round(self.batch_size * math.prod(self.sizes[0]) / math.prod(size)))
+            image, label = synthetic_batch(count, size, generator, self.min_size)
             yield {"image": image, "label": label}

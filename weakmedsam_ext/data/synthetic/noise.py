@@ -21,8 +21,8 @@ def uniform(low: float, high: float, shape: Sequence[int], generator: torch.Gene
 def smooth_noise(channels: int, size: Sequence[int], scale: Tensor, generator: torch.Generator) -> Tensor:
     """Noise of a typical wavelength, of mean 0 and variance 1.
 
-    Independent normal numbers on a grid of that spacing, interpolated by cubic B-splines. Unlike gradient (Perlin) noise
-    it has no zeros on the grid, and every item can have a spacing of its own.
+    Independent normal numbers on a grid of that spacing, interpolated by cubic B-splines. Unlike gradient (Perlin)
+    noise it has no zeros on the grid, and every item can have a spacing of its own.
 
     Args:
         channels: C, independent fields an item.

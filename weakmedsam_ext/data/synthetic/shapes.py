@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,9 +15,20 @@ __all__ = ["Ellipsoids", "capsule", "random_rotations", "random_view"]
 
 
 def random_rotations(shape: Sequence[int], dims: int, generator: torch.Generator) -> Tensor:
-    """Random orthogonal matrices (*shape, dims, dims), reflections included."""
-    normal = torch.randn((*shape, dims, dims), generator=generator, device=generator.device)
-    return torch.linalg.qr(normal)[0]
+    """Random rotations (*shape, dims, dims), each as likely as any other."""
+    if dims == 2:
+        angle = uniform(0, 2 * math.pi, shape, generator)
+        cosine, sine = angle.cos(), angle.sin()
+        return torch.stack([cosine, -sine, sine, cosine], dim=-1).unflatten(-1, (2, 2))
+    # unit quaternions: a decomposition of many small matrices takes long on a GPU
+    normal = torch.randn((*shape, 4), generator=generator, device=generator.device)
+    w, x, y, z = (normal / normal.norm(dim=-1, keepdim=True).clamp(min=1e-6)).unbind(-1)
+    rows = [
+        *(1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)),
+        *(2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)),
+        *(2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)),
+    ]
+    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
 
 
 def random_view(batch: int, size: Sequence[int], generator: torch.Generator) -> Tensor:
