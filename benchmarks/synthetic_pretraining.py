@@ -37,6 +37,7 @@ from weakmedsam_ext.networks import build_network
 
 SIDES = {2: (128, 96, 128, 160), 3: (32, 48, 32, 64)}
 BATCH, CLICKS, ROUNDS = {2: 32, 3: 32}, {2: 8, 3: 6}, 4
+GROUP = 4  # batches that are made at once
 VALIDATION_SEED = 1 << 20  # far from the seeds of training
 WARM_UP, DECAY = 0.03, 0.5  # parts of the training in which the learning rate rises and falls
 
@@ -194,7 +195,7 @@ def main(
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     network = build_network(name, pretrained=False).to(on)
-    batches = SyntheticBatches(batch_size or BATCH[dims], sizes, checkpoint_every, seed, on)
+    batches = SyntheticBatches(batch_size or BATCH[dims], sizes, checkpoint_every, seed, on, group=GROUP)
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
     rate, average, log = (
         TimedRate(optimizer, learning_rate, minutes, iterations),

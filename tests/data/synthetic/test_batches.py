@@ -80,6 +80,11 @@ def test_batches_of_an_epoch_are_its_own_and_sizes_take_turns():
     assert all(not torch.equal(x, y) for x, y in itertools.combinations(images, 2))
 
 
+def test_batches_can_be_made_in_groups():
+    shapes = [tuple(one["image"].shape) for one in SyntheticBatches(3, [(16, 16), (8, 16)], 5, group=2)]
+    assert shapes == [(3, 1, 16, 16)] * 2 + [(6, 1, 8, 16)] * 2 + [(3, 1, 16, 16)]
+
+
 @pytest.mark.parametrize(
     "size, batch_size, message",
     [((64,), 1, "size: expected two or three axes"), ((64, 4), 1, "at least 8"), ((16, 16), 0, "batch_size: expected")],

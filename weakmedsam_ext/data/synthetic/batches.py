@@ -69,7 +69,7 @@ def _counts(batch_size: int, generator: torch.Generator) -> list[int]:
 
 
 class SyntheticBatches:
-    """Batches {"image", "label"} for `PromptableTrainer`; every iteration of an epoch has a seed of its own.
+    """Batches {"image", "label"} for `PromptableTrainer`; every group of an epoch has a seed of its own.
 
     A training that is killed and goes on after an epoch sees the same batches as one that was not, if `set_epoch` is
     called when an epoch starts.
@@ -81,6 +81,7 @@ class SyntheticBatches:
         seed: of the first epoch.
         device: where batches are made.
         min_size: see `synthetic_batch`.
+        group: batches that are made at once, as a GPU waits for its orders when it makes few images.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class SyntheticBatches:
         seed: int = 0,
         device: str | torch.device = "cpu",
         min_size: int = 16,
+        group: int = 1,
     ) -> None:
         self.batch_size = batch_size
         self.sizes = [tuple(size) for size in sizes]
@@ -98,6 +100,7 @@ class SyntheticBatches:
         self.seed = seed
         self.device = torch.device(device)
         self.min_size = min_size
+        self.group = group
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -108,9 +111,11 @@ class SyntheticBatches:
         return self.length
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        for number in range(self.length):
-            generator = torch.Generator(self.device).manual_seed((self.seed << 40) + (self.epoch << 20) + number)
-            size = self.sizes[number % len(self.sizes)]
+        for first in range(0, self.length, self.group):
+            generator = torch.Generator(self.device).manual_seed((self.seed << 40) + (self.epoch << 20) + first)
+            size = self.sizes[first // self.group % len(self.sizes)]
             count = max(1, round(self.batch_size * math.prod(self.sizes[0]) / math.prod(size)))
-            image, label = synthetic_batch(count, size, generator, self.min_size)
-            yield {"image": image, "label": label}
+            images, labels = synthetic_batch(self.group * count, size, generator, self.min_size)
+            for number in range(min(self.group, self.length - first)):
+                # strides, as images of one kind come one after the other
+                yield {"image": images[number :: self.group], "label": labels[number :: self.group]}
