@@ -37,6 +37,7 @@ from weakmedsam_ext.networks import build_network
 
 SIDES = {2: (128, 96, 128, 160), 3: (32, 48, 32, 64)}
 BATCH, CLICKS, ROUNDS = {2: 32, 3: 32}, {2: 8, 3: 6}, 4
+MIN_SIZE = 40  # of regions that are clicked, in pixels
 GROUP = 4  # batches that are made at once
 VALIDATION_SEED = 1 << 20  # far from the seeds of training
 WARM_UP, DECAY = 0.03, 0.5  # parts of the training in which the learning rate rises and falls
@@ -125,7 +126,7 @@ def build_trainer(
 
 def validation_iou(network: nn.Module, size: tuple[int, ...], device: torch.device, batches: int) -> dict[str, float]:
     """IoU with regions of images that training never sees, after one, three and five clicks."""
-    items = SyntheticBatches(8, [size], batches, VALIDATION_SEED, device)
+    items = SyntheticBatches(8, [size], batches, VALIDATION_SEED, device, MIN_SIZE)
     metrics = {
         "iou_1": Average(lambda output: click_iou(output, 0)),
         "iou_3": Average(lambda output: click_iou(output, 2)),
@@ -160,8 +161,8 @@ def main(
     learning_rate: float = 1e-3,
     weight_decay: float = 0.01,
     ema_decay: float = 0.999,
-    checkpoint_every: int = 200,
-    validate_every: int = 4,
+    checkpoint_every: int = 100,
+    validate_every: int = 8,
     validation_batches: int = 8,
     call_minutes: float | None = None,
     seed: int = 0,
@@ -195,7 +196,7 @@ def main(
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     network = build_network(name, pretrained=False).to(on)
-    batches = SyntheticBatches(batch_size or BATCH[dims], sizes, checkpoint_every, seed, on, group=GROUP)
+    batches = SyntheticBatches(batch_size or BATCH[dims], sizes, checkpoint_every, seed, on, MIN_SIZE, GROUP)
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
     rate, average, log = (
         TimedRate(optimizer, learning_rate, minutes, iterations),
@@ -208,7 +209,7 @@ def main(
         "dims": dims, "minutes": minutes, "iterations": iterations, "batch_size": batches.batch_size,
         "sizes": [list(size) for size in sizes], "num_clicks": clicks, "num_rounds": num_rounds,
         "learning_rate": learning_rate, "weight_decay": weight_decay, "ema_decay": ema_decay, "seed": seed,
-        "checkpoint_every": checkpoint_every, "generator_version": GENERATOR_VERSION,
+        "min_size": MIN_SIZE, "checkpoint_every": checkpoint_every, "generator_version": GENERATOR_VERSION,
     }  # fmt: skip
     where, call_start = machine(), time.monotonic()
 

@@ -6,6 +6,7 @@ import torch
 from weakmedsam_ext.engines import ClickRounds
 from weakmedsam_ext.losses import RegionAffinityLoss
 from weakmedsam_ext.networks import ClickNet, PromptAffinity, Prompter, build_network, shipped_weights
+from weakmedsam_ext.networks.click_decoder import doubled
 
 SMALL = {"channels": (8, 16, 16), "widths": (8, 8, 16), "key_dim": 8}
 
@@ -114,6 +115,13 @@ def test_prompt_affinity_takes_its_answers_and_its_features():
     for combine, channels in (("mean_probability", 1), ("features", 8)):
         guide = PromptAffinity(network, grid_size=2, combine=combine, size=16)(torch.rand(1, 1, 32, 32))
         assert guide.shape == (1, channels, 16, 16)
+
+
+@pytest.mark.parametrize("size, mode", [((5, 7), "bilinear"), ((3, 4, 1), "trilinear")])
+def test_maps_are_doubled_as_by_interpolation(size, mode):
+    maps = torch.rand(2, 3, *size)
+    expected = torch.nn.functional.interpolate(maps, scale_factor=2.0, mode=mode, align_corners=False)
+    torch.testing.assert_close(doubled(maps), expected)
 
 
 @pytest.mark.parametrize("dims", [2, 3])

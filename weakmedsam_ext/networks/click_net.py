@@ -176,7 +176,6 @@ class FeatureEncoder(nn.Module):
         self.down_blocks = nn.ModuleList(ResBlock(spatial_dims, after, norm) for _, after in steps)
         self.up = nn.ModuleList(convolution(after, before, 1) for before, after in reversed(steps))
         self.up_blocks = nn.ModuleList(ResBlock(spatial_dims, before, norm) for before, _ in reversed(steps))
-        self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map (B, 1, *spatial) to features at the lowest, half and full resolution."""
@@ -187,7 +186,7 @@ class FeatureEncoder(nn.Module):
             x = block(down(x))
         outputs = [x]
         for up, block in zip(self.up, self.up_blocks, strict=True):
-            x = F.interpolate(up(x), scale_factor=2.0, mode=self.mode, align_corners=False)
+            x = F.interpolate(up(x), scale_factor=2.0)
             x = block(x + skips.pop())
             outputs.append(x)
         return outputs[0], outputs[-2], outputs[-1]
