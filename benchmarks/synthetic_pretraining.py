@@ -222,7 +222,7 @@ def main(
             "learning_rate": optimizer.param_groups[0]["lr"],
         }  # fmt: skip
         log.losses.clear()
-        done = rate.progress >= 1 or (rate.iterations is not None and rate.steps >= rate.iterations)
+        done = rate.progress >= 1
         if done or engine.state.epoch % validate_every == 0:
             row |= validation_iou(average.network, sizes[0], on, validation_batches)
         log.rows.append(row)
@@ -245,6 +245,7 @@ def main(
     trainer.add_event_handler(Events.EPOCH_COMPLETED, finish_epoch)
     objects = {"network": network, "optimizer": optimizer, "rate": rate, "average": average, "log": log}
     ResumableEpochs(folder / "checkpoint.pt", objects, seed, settings=settings).attach(trainer)
+    trainer.add_event_handler(Events.STARTED, lambda engine: engine.terminate() if rate.progress >= 1 else None)
     trainer.add_event_handler(Events.EPOCH_STARTED, prefer_speed)
     trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: batches.set_epoch(engine.state.epoch))
     trainer.run()

@@ -84,7 +84,7 @@ def capsule(view: Tensor, start: Tensor, end: Tensor, radius: Tensor) -> Tensor:
     """Distance (B, *spatial) from the surface of tubes from (B, dims) to (B, dims) of radius (B,), negative inside."""
     moved, axis = view - _like(start, view), _like(end - start, view)
     along = ((moved * axis).sum(1, keepdim=True) / axis.square().sum(1, keepdim=True).clamp(min=1e-6)).clamp(0, 1)
-    return (moved - along * axis).norm(dim=1) - _like(radius, view[:, 0])
+    return (moved - along * axis).square().sum(1).sqrt() - _like(radius, view[:, 0])
 
 
 def _like(values: Tensor, field: Tensor) -> Tensor:
