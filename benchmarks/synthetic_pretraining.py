@@ -158,7 +158,7 @@ def main(
     sizes: Any = None,
     num_clicks: int | None = None,
     num_rounds: int = ROUNDS,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 2e-3,
     weight_decay: float = 0.01,
     ema_decay: float = 0.999,
     checkpoint_every: int = 100,

@@ -46,10 +46,20 @@ def test_larger_scales_merge_regions_of_smaller_ones(scene_of, size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_regions_are_large_enough_and_connected(size):
-    _, regions = synthetic_batch(3, size, generator(), min_size=9)
+    scenes = anatomy(3, size, generator())
+    regions = region_scales(scenes, 9)
     for one in regions.flatten(0, 1):
         numbers, counts = one[one >= 0].unique(return_counts=True)
         assert len(numbers) == 0 or counts.min() >= 9
+
+
+def test_padding_is_black_and_never_clicked(monkeypatch):
+    monkeypatch.setattr("weakmedsam_ext.data.synthetic.batches.PADDED", 1.0)
+    image, regions = synthetic_batch(8, (40, 40), generator())
+    dark = (image == 0)[:, 0]
+    ends = dark[:, 0].all(1) | dark[:, :, 0].all(1)
+    assert ends.sum() >= 6  # some are padded by nothing
+    assert (regions[ends][:, :, 0, 0] == -1).all()
 
 
 def test_labels_show_in_the_image():

@@ -11,6 +11,7 @@ from torch import Tensor
 from .abstract import jittered_spheres, warped_noise
 from .anatomy import anatomy
 from .appearance import render
+from .noise import uniform
 from .scene import region_scales
 
 __all__ = ["GENERATOR_VERSION", "SyntheticBatches", "synthetic_batch"]
@@ -18,6 +19,7 @@ __all__ = ["GENERATOR_VERSION", "SyntheticBatches", "synthetic_batch"]
 GENERATOR_VERSION = 1  # raise it when the same seed gives other images
 # which part of a batch shows what
 ORGANS, CLUTTER, SPHERES = 0.5, 0.15, 0.15  # the rest: warped noise
+PADDED = 0.2  # part of the images that are padded, as where an image is no square or a patch leaves its volume
 MANY = 24  # objects in clutter
 
 
@@ -57,7 +59,22 @@ def synthetic_batch(
             scene = (jittered_spheres, warped_noise)[kind - 2](count, size, generator)
         images.append(render(scene, generator))
         regions.append(region_scales(scene, min_size))
-    return torch.cat(images), torch.cat(regions)
+    seen = _field_of_view(batch_size, size, generator)
+    return torch.cat(images).where(seen, 0), torch.cat(regions).where(seen, -1)
+
+
+def _field_of_view(batch: int, size: Sequence[int], generator: torch.Generator) -> Tensor:
+    """What is not padding, bool (B, 1, *spatial): everything, or in some images all but both ends of a random axis."""
+    axis = torch.randint(len(size), (batch,), generator=generator, device=generator.device)
+    padded = uniform(0, 1, (batch,), generator) < PADDED
+    seen = torch.ones((batch, 1, *size), dtype=torch.bool, device=generator.device)
+    for number, length in enumerate(size):
+        shape = [-1, 1, *(length if other == number else 1 for other in range(len(size)))]
+        width = (length * uniform(0, 0.3, (batch, 1), generator)).long()
+        place = torch.arange(length, device=generator.device)
+        inside = (place >= width) & (place < length - width)
+        seen &= (inside | ~(padded & (axis == number))[:, None]).view(shape)
+    return seen
 
 
 def _counts(batch_size: int, generator: torch.Generator) -> list[int]:
