@@ -27,7 +27,13 @@ from weakmedsam_ext.data import (
     prepare_la2018,
     split_decathlon,
 )
-from weakmedsam_ext.metrics import NetworkAnswer, SliceClickItems, VolumeClickItems, best_first_mask, evaluate_clicks
+from weakmedsam_ext.metrics import (
+    NetworkAnswer,
+    SliceClickItems,
+    VolumeClickItems,
+    best_single_click_mask,
+    evaluate_clicks,
+)
 from weakmedsam_ext.networks import build_network
 
 CLICKS = (1, 3, 5)
@@ -88,11 +94,12 @@ def click_items(task: Task, dims: int, source: Path, work: Path, part: str, most
 def evaluated_rows(network: nn.Module, name: str, items: Any, answers: dict[str, Any]) -> list[dict[str, Any]]:
     """One row for each class and way to answer the first click."""
     rows = []
-    for answer, first_mask in answers.items():
-        summary = evaluate_clicks(NetworkAnswer(network, first_mask), items, None, CLICKS).metrics["summary"]["clicks"]
+    for answer, single_click_mask in answers.items():
+        evaluation = evaluate_clicks(NetworkAnswer(network, single_click_mask), items, None, CLICKS)
+        summary = evaluation.metrics["summary"]["clicks"]
         for structure, values in summary.items():
             scores = {f"iou_{click}": values[f"iou_{click}"]["mean"] for click in CLICKS}
-            row = {"data": name, "answer": f"{answer} ({first_mask})", "class": structure}
+            row = {"data": name, "answer": f"{answer} ({single_click_mask})", "class": structure}
             rows.append({**row, "structures": values["structures"], **scores})
     return rows
 
@@ -144,7 +151,7 @@ def main(
         answers: dict[str, Any] = {"surest": None}
         if chosen:
             training = click_items(task, dims, Path(source), Path(work), "train", training_cases)
-            answers["chosen"] = best_first_mask(net, training)
+            answers["chosen"] = best_single_click_mask(net, training)
         rows += evaluated_rows(net, key, items, answers)
     report([{"weights": "random" if random else weights or "package", "dims": dims, **row} for row in rows], csv)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["best_time", "machine", "report", "seconds"]
+__all__ = ["best_time", "machine", "report", "seconds", "synchronize"]
 
 
 def best_time(function: Callable[[], Any], repeats: int, device: str = "cpu") -> float:

@@ -1,10 +1,10 @@
 """The random walk as a stencil against the dense transition matrix of the released method.
 
-    python benchmarks/random_walk.py [--quick] [--csv FILE] [--threads 1]
+    python benchmarks/random_walk.py [--quick] [--csv FILE] [--threads 1] [--device cuda]
 
 The naive version is written afresh after the published algorithm: for every image the affinities of all pairs of cells
 less than `RADIUS` apart are collected in a sparse matrix, as in AffinityNet, made dense (4096 x 4096), raised to the
-power beta, normalised, and applied to the maps once a step, with min-max scaling in between. Both run on the CPU in
+power beta, normalised, and applied to the maps once a step, with min-max scaling in between. Both run on one device in
 float32, turn by turn. Run with `--threads 1` too: on a busy machine PyTorch's threads wait for each other.
 
 - Answers: in float64 both must agree to `EXACT`, or the run fails. In float32 the largest deviation from the float64
@@ -34,11 +34,12 @@ SIDE, RADIUS, BETA, EPS = 64, 5, 4.0, 1e-6
 SPEED_TARGET, MEMORY_TARGET, ERROR_TARGET, EXACT = 100.0, 50.0, 1e-5, 1e-10
 
 
-def inputs(batch: int, classes: int) -> tuple[Tensor, Tensor]:
+def inputs(batch: int, classes: int, device: str = "cpu") -> tuple[Tensor, Tensor]:
     """Maps of a coarse network, scaled to [0, 1], and logits of a few regions with noise."""
     cam = F.interpolate(torch.rand(batch, classes, 8, 8), size=SIDE, mode="bilinear")
     regions = F.interpolate(torch.randn(batch, 1, 6, 6), size=SIDE, mode="bilinear").round()
-    return cam, 3 * regions + 0.1 * torch.randn(batch, 1, SIDE, SIDE)
+    guide = 3 * regions + 0.1 * torch.randn(batch, 1, SIDE, SIDE)
+    return cam.to(device), guide.to(device)
 
 
 def neighbours() -> tuple[Tensor, Tensor]:
@@ -58,7 +59,7 @@ def naive_walk(cam: Tensor, guide: Tensor, pairs: tuple[Tensor, Tensor], num_ste
     first, second = pairs
     values = guide.flatten(1)
     affinity = torch.exp(-(values[:, first] - values[:, second]).abs().mean(0))
-    diagonal = torch.arange(SIDE * SIDE)
+    diagonal = torch.arange(SIDE * SIDE, device=cam.device)
     rows, columns = torch.cat([first, second, diagonal]), torch.cat([second, first, diagonal])
     entries = torch.cat([affinity, affinity, torch.ones_like(guide[0].flatten())])
     dense = torch.sparse_coo_tensor(torch.stack([rows, columns]), entries, check_invariants=False).to_dense()
@@ -72,8 +73,13 @@ def naive_walk(cam: Tensor, guide: Tensor, pairs: tuple[Tensor, Tensor], num_ste
     return maps.T.view_as(cam)
 
 
-def peak_mebibytes(function: Callable[[], Any]) -> float:
+def peak_mebibytes(function: Callable[[], Any], device: str = "cpu") -> float:
     """Largest sum of the allocations that are alive at one time during a call."""
+    if device.startswith("cuda"):
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        function()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         kept = function()
     held = peak = 0
@@ -86,9 +92,10 @@ def peak_mebibytes(function: Callable[[], Any]) -> float:
 
 
 @torch.no_grad()
-def compare(batch: int, classes: int, num_steps: int, repeats: int) -> dict[str, Any]:
-    pairs = neighbours()
-    cam, guide = inputs(batch, classes)
+def compare(batch: int, classes: int, num_steps: int, repeats: int, device: str = "cpu") -> dict[str, Any]:
+    first, second = neighbours()
+    pairs = first.to(device), second.to(device)
+    cam, guide = inputs(batch, classes, device)
     walk = AffinityRandomWalk(RADIUS, BETA, num_steps)
 
     def ours() -> Tensor:
@@ -105,12 +112,12 @@ def compare(batch: int, classes: int, num_steps: int, repeats: int) -> dict[str,
         naive_error = max(naive_error, float((naive_walk(cam[i], guide[i], pairs, num_steps) - exact).abs().max()))
     slow, fast = [], []
     for _ in range(repeats):
-        slow.append(seconds(lambda: naive_walk(cam[0], guide[0], pairs, num_steps)))
-        fast.extend(seconds(ours) for _ in range(5))
+        slow.append(seconds(lambda: naive_walk(cam[0], guide[0], pairs, num_steps), device))
+        fast.extend(seconds(ours, device) for _ in range(5))
     # the naive loop holds nothing but results from one image to the next
-    naive_peak = peak_mebibytes(lambda: naive_walk(cam[0], guide[0], pairs, num_steps))
+    naive_peak = peak_mebibytes(lambda: naive_walk(cam[0], guide[0], pairs, num_steps), device)
     naive_peak += cam[1:].numel() * cam.element_size() / 2**20
-    our_peak = peak_mebibytes(ours)
+    our_peak = peak_mebibytes(ours, device)
     speed, memory = batch * min(slow) / min(fast), naive_peak / our_peak
     met = {"speed": speed >= SPEED_TARGET, "memory": memory >= MEMORY_TARGET, "error": our_error <= ERROR_TARGET}
     return {
@@ -118,6 +125,7 @@ def compare(batch: int, classes: int, num_steps: int, repeats: int) -> dict[str,
         "K": classes,
         "t": num_steps,
         "threads": torch.get_num_threads(),
+        "device": device,
         "naive ms": 1e3 * batch * min(slow),
         "ours ms": 1e3 * min(fast),
         "times faster": speed,
@@ -130,7 +138,9 @@ def compare(batch: int, classes: int, num_steps: int, repeats: int) -> dict[str,
     }
 
 
-def main(quick: bool = False, csv: str | None = None, repeats: int = 7, threads: int | None = None) -> None:
+def main(
+    quick: bool = False, csv: str | None = None, repeats: int = 7, threads: int | None = None, device: str = "cpu"
+) -> None:
     """Compare both walks on 64 x 64 cells, radius 5.
 
     Args:
@@ -138,12 +148,13 @@ def main(quick: bool = False, csv: str | None = None, repeats: int = 7, threads:
         csv: file for the table.
         repeats: timed runs of the naive version; five times as many of ours.
         threads: threads of PyTorch; its own choice by default.
+        device: "cpu" or "cuda".
     """
     torch.manual_seed(0)
     torch.set_num_threads(threads or torch.get_num_threads())
     batches, steps = ((1,), (4,)) if quick else ((1, 8, 24), (4, 64))
     print(f"Targets: {SPEED_TARGET:g} times faster, {MEMORY_TARGET:g} times smaller, error at most {ERROR_TARGET:g}")
-    report([compare(b, k, t, repeats) for t in steps for b in batches for k in (1, 4)], csv)
+    report([compare(b, k, t, repeats, device) for t in steps for b in batches for k in (1, 4)], csv)
 
 
 if __name__ == "__main__":

@@ -26,11 +26,11 @@ from tqdm import tqdm
 
 from weakmedsam_ext.bundle import training_workflow
 from weakmedsam_ext.data import decathlon_cases, load_mask, load_volume, split_decathlon, write_nifti
-from weakmedsam_ext.data.decathlon import image_path, label_path, write_dataset_json
+from weakmedsam_ext.data.datasets.decathlon import image_path, label_path, write_dataset_json
 from weakmedsam_ext.data.io import read_json, write_json
 from weakmedsam_ext.data.volume_store import VolumePreprocessing
-from weakmedsam_ext.engines import METHODS
 
+METHODS = ("supervised", "mean_teacher", "uncertainty_aware", "adversarial")
 BUNDLE = Path(__file__).parents[1] / "bundles" / "semisam_la2018"
 # what differs from the published protocol
 REDUCED = {
@@ -114,7 +114,7 @@ def main(
     spacing: float = 2.0,
     labelled: Sequence[int] = (2, 4),
     seeds: int = 3,
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] = METHODS,
     num_test: int = 8,
     upper_bound: bool = True,
     without: bool = True,
@@ -131,7 +131,7 @@ def main(
         spacing: side of a voxel in mm.
         labelled: numbers of labelled cases.
         seeds: number of seeds.
-        methods: see `weakmedsam_ext.engines.METHODS`.
+        methods: of the bundle's setting "method".
         num_test: held-out cases.
         upper_bound: also train on all masks of the training cases.
         without: also train every method without the generalist.

@@ -111,7 +111,7 @@ def main(
         shifts: voxels by which the perfect generalist's masks are moved.
         weights: of the generalist's loss; published is 0.05.
         seeds: number of seeds.
-        method: see `weakmedsam_ext.engines.METHODS`.
+        method: of the bundle's setting "method".
         jobs: see semisam_la2018.py.
         settings: of pipeline.json, in place of the reduced ones.
     """

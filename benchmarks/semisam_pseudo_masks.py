@@ -24,7 +24,7 @@ from semisam_la2018 import OWN, REDUCED
 from torch import Tensor
 
 from weakmedsam_ext.data import load_mask, load_volume, semi_supervised_items
-from weakmedsam_ext.data.decathlon import image_path, label_path
+from weakmedsam_ext.data.datasets.decathlon import image_path, label_path
 from weakmedsam_ext.data.io import read_json
 from weakmedsam_ext.engines import build_generalist
 from weakmedsam_ext.networks import ThinVNet, load_checkpoint

@@ -17,6 +17,7 @@ import hashlib
 import json
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from weakmedsam_ext.engines import PromptableEvaluator, PromptableTrainer, click
 from weakmedsam_ext.handlers import ExponentialMovingAverage, GradientClipping, ResumableEpochs
 from weakmedsam_ext.losses import PromptLoss, RegionAffinityLoss
 from weakmedsam_ext.networks import build_network
+from weakmedsam_ext.transforms import simulate_clicks
 
 SIDES = {2: (128, 96, 128, 160), 3: (32, 48, 32, 64)}
 BATCH, CLICKS, ROUNDS = {2: 32, 3: 32}, {2: 8, 3: 6}, 4
@@ -117,7 +119,7 @@ def build_trainer(
         num_clicks=num_clicks,
         num_rounds=num_rounds,
         first_clicks="regions",
-        corrections="inner",
+        next_click=partial(simulate_clicks, rule="inner"),
         epoch_length=len(batches),
         amp=cuda,
         amp_kwargs={"dtype": torch.bfloat16} if cuda else None,

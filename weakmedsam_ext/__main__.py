@@ -1,4 +1,4 @@
-"""Command line: `python -m weakmedsam_ext prepare la2018 ...`, `... phantom ...`, `... package ...`."""
+"""Command line: `python -m weakmedsam_ext prepare la2018 ...`, `create`, `build`, `package`, `phantom`."""
 
 from __future__ import annotations
 
@@ -80,21 +80,50 @@ def phantom(
     return _Command(partial(_phantom, output, layout, num_cases, seed, size))
 
 
-@SetParseFns(bundle=str, output=str, model=str)
-def package(bundle: str, output: str, model: str | None = None) -> _Command:
+@SetParseFns(recipe=str, output=str, dataset_dir=str)
+def create(
+    recipe: str, output: str, dataset_dir: str, class_map: dict[str, int | list[int]], **settings: Any
+) -> _Command:
+    """Create a bundle for data of your own.
+
+    Args:
+        recipe: weakmedsam, semisam, promptable/2d or promptable/3d.
+        output: folder of the new bundle; its name is the bundle's.
+        dataset_dir: the data, in the layout of the Medical Segmentation Decathlon.
+        class_map: names and values in the masks, for example "{'liver': 1, 'tumour': [2, 3]}".
+        settings: other settings of the recipe, for example --spacing 2.0.
+    """
+    return _Command(partial(_create, recipe, output, dataset_dir, class_map, settings))
+
+
+@SetParseFns(bundle=str)
+def build(bundle: str) -> _Command:
+    """Write the configs of a bundle from its bundle.json.
+
+    Args:
+        bundle: folder of the bundle.
+    """
+    return _Command(partial(_build, bundle))
+
+
+@SetParseFns(bundle=str, output=str, model=str, run=str)
+def package(bundle: str, output: str, model: str | None = None, run: str | None = None) -> _Command:
     """Pack a bundle into a zip file that works alone.
 
     Args:
         bundle: folder of the bundle.
         output: the zip file.
-        model: trained weights, for example models/model.pt of a training's output.
+        model: trained weights; with what they were made from beside them, their settings are packed too.
+        run: output_dir of a pipeline, in place of model.
     """
-    return _Command(partial(_package, bundle, output, model))
+    return _Command(partial(_package, bundle, output, model, run))
 
 
 COMMANDS = {
     "prepare": {"la2018": prepare_la2018, "abdomenct1k": prepare_abdomenct1k, "brats2019": prepare_brats2019},
     "phantom": phantom,
+    "create": create,
+    "build": build,
     "package": package,
 }
 
@@ -150,10 +179,22 @@ def _phantom(output: str, layout: str, num_cases: int, seed: int, size: tuple[in
     return f"wrote {write_phantoms(output, layout, num_cases, seed, size)}"
 
 
-def _package(bundle: str, output: str, model: str | None) -> str:
+def _create(recipe: str, output: str, dataset_dir: str, class_map: dict[str, Any], settings: dict[str, Any]) -> str:
+    from .bundle import create_bundle
+
+    return f"wrote {create_bundle(recipe, output, dataset_dir, class_map, settings)}"
+
+
+def _build(bundle: str) -> str:
+    from .bundle import build_bundle
+
+    return f"wrote {len(build_bundle(bundle))} files to {bundle}"
+
+
+def _package(bundle: str, output: str, model: str | None, run: str | None) -> str:
     from .bundle import package_bundle
 
-    return f"wrote {package_bundle(bundle, output, model)}"
+    return f"wrote {package_bundle(bundle, output, model, run)}"
 
 
 if __name__ == "__main__":

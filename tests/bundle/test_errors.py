@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from weakmedsam_ext.bundle import one_sentence, one_sentence_errors
+from weakmedsam_ext.bundle import begin_run, user_message
 
 
 def wrapped(error):
@@ -24,12 +24,12 @@ def wrapped(error):
 
 @pytest.mark.parametrize("error", [ValueError("a.json is bad; mend it."), ImportError("a needs b; install it.")])
 def test_what_the_user_can_mend_is_told_in_the_words_of_its_cause(error):
-    assert one_sentence(wrapped(error)) == str(error)
+    assert user_message(wrapped(error)) == str(error)
 
 
 @pytest.mark.parametrize("error", [KeyError("a"), TypeError("b"), RuntimeError("c")])
 def test_defects_are_no_sentences(error):
-    assert one_sentence(wrapped(error)) is None
+    assert user_message(wrapped(error)) is None
 
 
 def full_disk(*filename):
@@ -38,8 +38,8 @@ def full_disk(*filename):
 
 @pytest.mark.parametrize("wrap", [lambda error: error, wrapped, lambda error: RuntimeError(f"no writer\n{error}\n")])
 def test_a_full_disk_names_the_file_and_the_remedy(wrap):
-    assert one_sentence(wrap(full_disk("/out/a.npy"))).startswith("no space is left on the disk for /out/a.npy; free ")
-    assert one_sentence(wrap(full_disk())).startswith("no space is left on the disk; free ")
+    assert user_message(wrap(full_disk("/out/a.npy"))).startswith("no space is left on the disk for /out/a.npy; free ")
+    assert user_message(wrap(full_disk())).startswith("no space is left on the disk; free ")
 
 
 @pytest.fixture
@@ -49,30 +49,34 @@ def command_line(monkeypatch):
     program.__spec__ = ModuleSpec("monai.bundle.__main__", None)
     monkeypatch.setitem(sys.modules, "__main__", program)
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    monkeypatch.setattr(sys, "argv", ["monai.bundle", "run"])
     monkeypatch.delenv("MONAI_DEBUG", raising=False)
 
 
-def test_the_command_line_prints_the_sentence_and_nothing_else(command_line, capsys):
-    one_sentence_errors()
+def test_the_command_line_prints_the_sentence_and_logs_the_traceback(command_line, capsys, tmp_path):
+    begin_run(tmp_path)
     error = wrapped(ValueError("a.json is bad; mend it."))
     sys.excepthook(type(error), error, error.__traceback__)
     assert capsys.readouterr().err == "error: a.json is bad; mend it.\n"
+    assert "Traceback" in (tmp_path / "logs" / "errors.log").read_text()
 
 
-def test_the_command_line_keeps_the_traceback_of_a_defect(command_line, capsys):
-    one_sentence_errors()
+def test_the_command_line_keeps_the_traceback_of_a_defect(command_line, capsys, tmp_path):
+    begin_run(tmp_path)
     error = wrapped(KeyError("a"))
     sys.excepthook(type(error), error, error.__traceback__)
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_debugging_keeps_every_traceback(command_line, monkeypatch):
+def test_debugging_keeps_every_traceback(command_line, monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("MONAI_DEBUG", "1")
-    one_sentence_errors()
-    assert sys.excepthook is sys.__excepthook__
+    begin_run(tmp_path)
+    error = wrapped(ValueError("a.json is bad; mend it."))
+    sys.excepthook(type(error), error, error.__traceback__)
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_other_programs_keep_their_hook():
     before = sys.excepthook
-    one_sentence_errors()
+    begin_run("output")
     assert sys.excepthook is before

@@ -4,37 +4,47 @@ import json
 
 import pytest
 
-from weakmedsam_ext.bundle import Pipeline
+from weakmedsam_ext.bundle import Pipeline, training_workflow
+
+KEY = {
+    "_target_": "weakmedsam_ext.bundle.RunKey",
+    "output_dir": "@output_dir",
+    "settings": "@settings",
+    "inputs": "@inputs",
+}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two stages that append their setting to a log and write their output."""
+    """Two stages that append their setting to a log and write their output; the second reads what the first wrote."""
     (tmp_path / "metadata.json").write_text("{}")
-    for name, setting in (("first", "text"), ("second", "number")):
+    for name, setting, inputs in (("first", "text", []), ("second", "number", "$@output_dir + '/first'")):
         config = {
             "imports": ["$import pathlib"],
             "bundle_root": ".",
             "output_dir": "out",
             setting: 0,
             "line": f"$'{name} ' + str(@{setting}) + '\\n'",
+            "inputs": inputs,
+            "settings": {setting: f"@{setting}"},
+            "run_key": KEY,
             "run": [
                 "$pathlib.Path(@output_dir).mkdir(exist_ok=True)",
                 "$pathlib.Path(@output_dir, 'log').open('a').write(@line)",
-                f"$pathlib.Path(@output_dir, '{name}').write_text('done')",
+                f"$pathlib.Path(@output_dir, '{name}').write_text(@line)",
             ],
         }
         (tmp_path / f"{name}.json").write_text(json.dumps(config))
     return tmp_path
 
 
-def run(folder, text="a", number=1, **second):
+def run(folder, text="a", number=1, output="out", **second):
     stages = [
-        {"name": "one", "config": "first.json", "outputs": ["first"]},
-        {"name": "two", "config": "second.json", "outputs": ["second"], **second},
+        {"name": "one", "config": ["first"], "outputs": ["first"]},
+        {"name": "two", "config": ["second"], "outputs": ["second"], **second},
     ]
-    Pipeline(folder, folder, folder / "out", stages, {"text": text, "number": number}).run()
-    return (folder / "out" / "log").read_text().split("\n")[:-1]
+    Pipeline(folder, folder / output, stages, {"text": text, "number": number}).run()
+    return (folder / output / "log").read_text().split("\n")[:-1]
 
 
 def test_stages_run_once_with_the_settings_that_they_declare(folder):
@@ -43,21 +53,53 @@ def test_stages_run_once_with_the_settings_that_they_declare(folder):
     assert run(folder, settings={"number": 5})[2:] == ["second 5"]
 
 
-def test_a_changed_setting_runs_its_stage_and_the_later_ones(folder):
+def test_a_changed_setting_runs_its_stage_and_those_that_read_something_else(folder, caplog):
+    caplog.set_level("INFO")
     run(folder)
     assert run(folder, number=2)[2:] == ["second 2"]
+    assert "[2/2] two: running again: number changed: 1 -> 2" in caplog.text
     assert run(folder, text="b", number=2)[3:] == ["first b", "second 2"]
+    assert "[2/2] two: running again: 1 inputs changed: first" in caplog.text
+
+
+def test_a_stage_that_writes_the_same_again_runs_no_later_one(folder):
+    run(folder)
+    (folder / "out" / "first").unlink()
+    assert run(folder)[2:] == ["first a"]
 
 
 def test_a_moved_folder_is_still_finished(folder):
-    """Settings that name files in it are no other settings."""
+    run(folder)
+    (folder / "out").rename(folder / "moved")
+    assert run(folder, output="moved") == ["first a", "second 1"]
+
+
+def test_another_version_of_the_package_runs_everything_again(folder, monkeypatch):
+    run(folder)
+    monkeypatch.setattr("weakmedsam_ext.bundle.run_key.__version__", "99.0")
+    assert run(folder)[2:] == ["first a", "second 1"]
+
+
+def test_another_config_runs_its_stage_again(folder):
+    run(folder)
+    config = json.loads((folder / "first.json").read_text())
+    (folder / "first.json").write_text(json.dumps({**config, "more": 1}))
+    assert run(folder)[2:] == ["first a"]
+
+
+def test_what_a_stage_replaces_is_deleted_and_weights_are_kept(folder):
+    """Before the stage runs: what it does not write again must not stay."""
+    stage = {"name": "one", "config": ["first"], "outputs": ["first", "folder", "model.pt"]}
     output = folder / "out"
-    for _ in range(2):
-        stage = {"name": "one", "config": "first.json", "outputs": ["first"], "settings": {"text": f"{output}/models"}}
-        Pipeline(folder, folder, output, [stage]).run()
-        assert (output / "log").read_text() == f"first {folder}/out/models\n"
-        if output.name == "out":
-            output = output.rename(folder / "moved")
+    for text in "ab":
+        Pipeline(folder, output, [stage], {"text": text}).run()
+        assert not (output / "folder").exists() and not (output / "model.pt").exists()
+        (output / "folder").mkdir()
+        (output / "folder" / "stale").touch()
+        for name in ("model.pt", "model.json"):
+            (output / name).write_text(text)
+        assert (output / "first").read_text() == f"first {text}\n"
+    assert (output / "model.previous.pt").read_text() == (output / "model.previous.json").read_text() == "a"
 
 
 def test_what_is_logged_is_appended_to_a_file(folder, caplog):
@@ -74,22 +116,34 @@ def test_a_missing_output_runs_its_stage_again(folder):
     assert run(folder)[2:] == ["second 1"]
 
 
-def test_a_stage_that_dies_is_run_again_and_what_was_finished_is_not(folder):
+def spoil(folder):
     broken = json.loads((folder / "second.json").read_text())
-    whole = (folder / "second.json").read_text()
     broken["run"].append("$pathlib.Path(@output_dir, 'missing').read_text()")
     (folder / "second.json").write_text(json.dumps(broken))
+
+
+def test_a_stage_that_dies_is_run_again_and_what_was_finished_is_not(folder):
+    whole = (folder / "second.json").read_text()
+    spoil(folder)
     with pytest.raises(SystemExit, match="error in stage 'two': .*No such file or directory.*missing"):
         run(folder)
+    assert "Traceback" in (folder / "out" / "logs" / "errors.log").read_text()
     (folder / "second.json").write_text(whole)
     assert run(folder) == ["first a", "second 1", "second 1"]
 
 
+def test_debugging_raises_the_error_itself(folder, monkeypatch):
+    monkeypatch.setenv("MONAI_DEBUG", "1")
+    spoil(folder)
+    with pytest.raises(RuntimeError, match="Failed to evaluate"):
+        run(folder)
+
+
 def test_a_function_is_called_when_its_stage_comes(folder):
     def written_by_the_first():
-        return (folder / "out" / "first").read_text()
+        return (folder / "out" / "first").read_text().strip()
 
-    assert run(folder, settings={"number": written_by_the_first})[1:] == ["second done"]
+    assert run(folder, settings={"number": written_by_the_first})[1:] == ["second first a"]
 
 
 def test_disabled_stages_are_left_out(folder):
@@ -98,12 +152,20 @@ def test_disabled_stages_are_left_out(folder):
 
 def test_wrong_stages_are_refused(folder):
     with pytest.raises(ValueError, match="stages: expected at least one, each with its own name, but got "):
-        Pipeline(folder, folder, folder / "out", [{"name": "a"}, {"name": "a"}])
-    with pytest.raises(SystemExit, match=r"stage 'two': second.json does not declare \['colour'\]"):
-        run(folder, settings={"colour": 1})
+        Pipeline(folder, folder / "out", [{"name": "a"}, {"name": "a"}])
+    with pytest.raises(SystemExit, match="stage 'two': second.json: there is no 'nummer'; did you mean 'number'"):
+        run(folder, settings={"nummer": 1})
 
 
 def test_a_stage_may_have_nothing_to_do(folder):
     """A function decides when the stage's turn comes, so it sees what the stages before have written."""
     assert run(folder, enabled=lambda: not (folder / "out" / "first").exists()) == ["first a"]
     assert run(folder, enabled=lambda: (folder / "out" / "first").exists()) == ["first a", "second 1"]
+
+
+def test_overrides_that_no_config_declares_are_refused(folder):
+    with pytest.raises(ValueError, match="first.json: there is no 'txet'; did you mean 'text'"):
+        training_workflow(folder, "first.json", txet="b")
+    with pytest.raises(ValueError, match="first.json, --settings#txet: there is no 'txet'; did you mean 'text'"):
+        training_workflow(folder, "first.json", **{"settings#txet": "b"})
+    training_workflow(folder, "first.json", **{"text": "b", "run_key#config": "components take further arguments"})

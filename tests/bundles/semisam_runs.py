@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from weakmedsam_ext.bundle import training_workflow
@@ -28,11 +29,18 @@ SMALL = {
 GENERALIST = {"name": "sam_med3d_tiny", "img_size": 32, "checkpoint": None, "normalization": "none"}
 
 
-def workflow(bundle, config, dataset_dir, output_dir, **settings):
-    """A config of a bundle, ready to run."""
+def workflow(bundle, config, dataset_dir, output_dir, method=None, **settings):
+    """A config of a bundle, with the overlays of a method and of generalists, ready to run."""
     root = ROOT / bundle
+    files = [config]
+    if config == "train.json":
+        files += [f"{method}.json"] * bool(method) + ["generalist.json"] * bool(settings.get("generalists"))
+    elif method:
+        settings["method"] = method
+    declared = {key for file in files for key in json.loads((root / "configs" / file).read_text())}
+    small = {key: value for key, value in SMALL.items() if key in declared}
     where = {"bundle_root": str(root), "dataset_dir": str(dataset_dir), "output_dir": str(output_dir)}
-    return training_workflow(root / "configs", config, **{**where, **SMALL, **settings})
+    return training_workflow(root / "configs", *files, **{**where, **small, **settings})
 
 
 def run(bundle, dataset_dir, output_dir, **settings):

@@ -35,10 +35,13 @@ def phantoms(tmp_path_factory):
 def clustered(phantoms, tmp_path_factory):
     """Output of a run after its first stage, and weights and a prediction such as later stages leave."""
     output = tmp_path_factory.mktemp("clustered")
-    stage = {"name": "cluster", "config": "cluster.json", "outputs": ["subclasses.json"]}
+    stages = [
+        {"name": "slice_labels", "config": ["slice_labels"], "outputs": ["slice_labels.json"]},
+        {"name": "cluster", "config": ["cluster"], "outputs": ["subclasses.json"]},
+    ]
     names = ("img_size", "num_folds", "num_test", "num_subclasses", "device")
     settings = {name: SMALL[name] for name in names} | {"backbone": "efficient_sam_tiny", "dataset_dir": str(phantoms)}
-    Pipeline(BUNDLE / "configs", BUNDLE, output, [stage], settings).run()
+    Pipeline(BUNDLE / "configs", output, stages, settings).run()
     (output / "models").mkdir()
     network = UNet(2, 1, 2, (16, 32, 64, 128, 256), (2, 2, 2, 2), num_res_units=2)
     torch.save(network.state_dict(), output / "models" / "model.pt")
@@ -162,9 +165,9 @@ def test_bad_input(data, output, spoil, settings, sentence):
 
 def predict(output, *images):
     """Run the stage that segments held-out volumes."""
-    stage = {"name": "predict", "config": "inference.json", "outputs": ["predictions"]}
+    stage = {"name": "predict", "config": ["inference"], "outputs": ["predictions"]}
     settings = {"ckpt_dir": str(output / "models"), "datalist": list(map(str, images)), "roi_size": 32, "device": "cpu"}
-    Pipeline(BUNDLE / "configs", BUNDLE, output, [stage], settings).run()
+    Pipeline(BUNDLE / "configs", output, [stage], settings).run()
 
 
 @pytest.mark.parametrize(

@@ -129,3 +129,12 @@ def test_metadata_is_complete(bundle):
     required |= {"task", "description", "authors", "copyright", "network_data_format"}
     assert required <= set(meta) and meta["version"] in meta["changelog"]
     assert {path.name for path in bundle.iterdir()} >= {"LICENSE", "docs", "configs"}
+
+
+@pytest.mark.parametrize("path", [path for path in STAGES if "amp" in json.loads(path.read_text())], ids=name_of)
+def test_mixed_precision_is_for_trainings_that_run_on_a_gpu(path):
+    """Not for those on the CPU of a machine that has a GPU."""
+    for device, wanted in (("cpu", False), ("cuda:0", True)):
+        parser = read(path)
+        parser["device"] = device
+        assert parser.get_parsed_content("amp") is wanted

@@ -39,7 +39,7 @@ def weights_of(path):
 
 
 def assert_same_results(one, other):
-    for name in ("models/promptable.pt", "models/cam.pt", "models/model.pt"):
+    for name in ("pretrain/models/model.pt", "models/cam.pt", "models/model.pt"):
         a, b = weights_of(one / name), weights_of(other / name)
         assert all(torch.equal(a[key], b[key]) for key in a), name
     for folder in ("cam_labels", "pseudo_labels", "predictions"):
@@ -114,7 +114,8 @@ def test_masks_are_opened_for_slice_labels_and_evaluation_only(phantoms, finishe
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "sign", ["checkpoints/pretrain.pt", "checkpoints/train_cam.pt", "cam_labels/settings.json", "checkpoints/train.pt"]
+    "sign",
+    ["pretrain/checkpoints/train.pt", "checkpoints/train_cam.pt", "cam_labels/settings.json", "checkpoints/train.pt"],
 )
 def test_a_killed_run_ends_with_the_same_numbers(phantoms, finished, tmp_path, sign):
     """Kill -9 as soon as a stage has left its first trace."""

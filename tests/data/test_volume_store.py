@@ -59,6 +59,43 @@ def test_the_same_anatomy_in_other_axes_gives_the_same_volume(tmp_path):
     np.testing.assert_allclose(store["a"].astype(float), store["b"].astype(float), atol=2e-3)
 
 
+def test_spacing_is_one_number_or_three(tmp_path):
+    cases = [write_case(tmp_path)]
+    # 46, 47 and 44 mm from the first centre to the last; two voxels of the file's first axis to the front
+    three = build_volume_store(cases, tmp_path / "store", spacing=(4.0, 2.0, 1.0), progress=False)
+    assert three["a"].shape == (12, 24, 45)
+    cubes = build_volume_store(cases, tmp_path / "store", spacing=2, progress=False)
+    assert cubes.keys == build_volume_store(cases, tmp_path / "store", spacing=(2, 2, 2), progress=False).keys
+
+
+def test_smoothing_follows_the_axes_of_the_file(tmp_path):
+    """Voxels of 1 mm along all axes: a spacing of 4 mm to the front smooths the file's axis that runs there."""
+    image = np.random.default_rng(0).random((16, 16, 16)).astype(np.float32)
+    write_nifti(image, np.eye(4), tmp_path / "ras.nii.gz")
+    write_nifti(image.transpose(1, 2, 0), np.eye(4)[[2, 0, 1, 3]], tmp_path / "ars.nii.gz")
+    cases = [{"case": name, "image": str(tmp_path / f"{name}.nii.gz")} for name in ("ras", "ars")]
+    store = build_volume_store(cases, tmp_path / "store", spacing=(1, 4, 1), progress=False)
+    assert store["ras"].shape == (16, 5, 16)
+    np.testing.assert_allclose(store["ras"].astype(float), store["ars"].astype(float), atol=2e-3)
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeroed", "empty"])
+def test_damaged_arrays_are_made_again(tmp_path, caplog, damage):
+    cases = [write_case(tmp_path)]
+    store = build_volume_store(cases, tmp_path / "store", progress=False)
+    regions = build_volume_regions(store, tmp_path / "regions", progress=False)
+    expected = [np.array(one["a"]) for one in (store, regions)]
+    for one in (store, regions):
+        file = one.root / f"{one.keys['a']}.npy"
+        content = file.read_bytes()
+        file.write_bytes({"cut": content[:-10], "zeroed": bytes(len(content)), "empty": b""}[damage])
+    again = build_volume_store(cases, tmp_path / "store", progress=False)
+    found = [again["a"], build_volume_regions(again, tmp_path / "regions", progress=False)["a"]]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert caplog.text.count("is made again") == 2
+
+
 def test_stores_are_built_once_and_keyed_by_settings(tmp_path):
     cases = [write_case(tmp_path)]
     store = build_volume_store(cases, tmp_path / "store", progress=False)
@@ -124,8 +161,10 @@ def test_memory_does_not_grow_with_the_number_of_cases(tmp_path):
 
 def test_wrong_input_is_refused(tmp_path):
     case = write_case(tmp_path)
-    with pytest.raises(ValueError, match="spacing: expected a positive number of mm, but got 0.0"):
+    with pytest.raises(ValueError, match="spacing: expected one or three positive numbers of mm, but got 0"):
         build_volume_store([case], tmp_path / "store", spacing=0)
+    with pytest.raises(ValueError, match=r"expected one or three positive numbers of mm, but got \(1, 2\)"):
+        build_volume_store([case], tmp_path / "store", spacing=(1, 2))
     with pytest.raises(ValueError, match="percentiles: expected 0 <= lower < upper <= 100"):
         build_volume_store([case], tmp_path / "store", percentiles=(99, 1))
     with pytest.raises(ValueError, match="cases: expected at least one, each once, but got 0 items"):

@@ -67,18 +67,6 @@ def test_corrections_make_an_oracle_perfect():
     assert points.shape == (1, 5, 6, 2) and labels[0].tolist() == [[1, 1, 1, 1, -1, -1]] * 5
 
 
-def test_too_much_is_taken_away_by_background_clicks():
-    network = BlockNetwork()
-    everything = torch.full((1, 3, 1, 8, 8), 10.0)
-    rounds = ClickRounds(network, 3, 1)
-    wanted = (regions_of_blocks(L_SHAPE) == 1)[:, 0].expand(3, -1, -1)[None]
-    points, labels = rounds._correct(everything, wanted)
-    assert labels.eq(0).all()
-    answer, _ = network.decode(None, points.flip(-1), labels, mask_logits=everything)
-    assert (answer > 0).sum() == 3 * 15 * 4
-    assert ClickRounds(BlockNetwork(False), 3, 1)._correct(everything, wanted)[1].eq(-1).all()
-
-
 def test_corrections_start_from_the_mask_that_fits_the_wanted_scale():
     """Scales: the L and the rest, everything. Masks: the block under the click, everything, nothing."""
     network = BlockNetwork()
@@ -182,3 +170,16 @@ def test_first_clicks_are_fair_to_places_or_to_regions():
     assert share["places"] == pytest.approx(1 / 15, abs=0.04) and share["regions"] == pytest.approx(1 / 2, abs=0.08)
     with pytest.raises(ValueError, match="Unsupported option 'nowhere'"):
         ClickRounds(network, first_clicks="nowhere")
+
+
+def test_the_rule_that_draws_corrections_is_passed_in():
+    """A rule that always clicks into the last place: corrections go there, first clicks do not."""
+
+    def last_place(answered, wanted, *, positive_only):
+        return torch.full((len(wanted), 2), 15), torch.ones(len(wanted), dtype=torch.long)
+
+    network = BlockNetwork()
+    regions = regions_of_blocks([[number - 1 for number in row] for row in L_SHAPE])
+    ClickRounds(network, 4, 3, next_click=last_place)(torch.rand(1, 1, 16, 16), regions)
+    points, _, _ = network.asked[-1]
+    assert points[0, :, 1:].eq(15).all() and points[0, :, 0].lt(15).all()

@@ -422,3 +422,46 @@ def test_it_trains_on_a_gpu(kind, amp):
     trainer.run()
     assert len(trainer.history) == 10 and np.isfinite(trainer.history).all()
     assert trainer.history[-1] < trainer.history[0]
+
+
+@pytest.mark.gpu
+@NO_GPU
+@pytest.mark.parametrize("kind", TRAINERS)
+@pytest.mark.parametrize("amp", [False, True])
+def test_a_killed_training_on_a_gpu_ends_with_the_same_weights_and_scale(kind, amp, tmp_path):
+    def run(folder, killed_at=None):
+        trainer = trainer_of(
+            kind,
+            specialist("cuda"),
+            epochs=3,
+            num_batches=4,
+            checkpoint=folder / "last.pt",
+            generalist=generalist(tiny_generalist().cuda(), prompt="uncertainty"),
+            generalist_weight=lambda t: 0.1,
+            device="cuda",
+            amp=amp,
+        )
+        if killed_at is not None:
+            trainer.add_event_handler(Events.ITERATION_COMPLETED(once=killed_at), kill)
+        trainer.run()
+        return torch.load(folder / "last.pt", weights_only=True, map_location="cpu")
+
+    straight = run(tmp_path / "straight")
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", 6)
+    resumed = run(tmp_path / "cut")
+    assert resumed.get("grad_scaler") == straight.get("grad_scaler") and ("grad_scaler" in straight) == amp
+    for name in {"network", "teacher", "discriminator"} & set(straight):
+        assert same(straight[name], resumed[name])
+
+
+@pytest.mark.gpu
+@NO_GPU
+def test_the_teachers_noise_and_average_stay_on_the_gpu():
+    trainer = trainer_of(UncertaintyAwareMeanTeacherTrainer, specialist("cuda"), num_batches=3, device="cuda", amp=True)
+    seen = []
+    trainer.teacher.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
+    trainer.run()
+    assert len(seen) == 27 and all(image.is_cuda for image in seen)
+    assert not torch.equal(seen[0], seen[1])  # each pass has its own noise
+    assert all(p.is_cuda for p in trainer.teacher.parameters()) and int(trainer.teacher.n_averaged) == 3

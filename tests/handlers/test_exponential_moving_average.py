@@ -15,14 +15,13 @@ def network_with_buffers():
 def test_the_average_follows_its_formula():
     network = network_with_buffers()
     average = ExponentialMovingAverage(network, 0.5)
-    expected = None
-    for step in range(1, 15):
+    expected = torch.randn(2, 3)  # forgotten at step 0
+    for step in range(15):
         with torch.no_grad():
             network[0].weight.add_(torch.randn(2, 3))
         average(None)
-        rate = 1 if step == 1 else 1 - min(0.5, step / (9 + step))
-        now = network[0].weight.detach().clone()
-        expected = now if expected is None else expected + rate * (now - expected)
+        rate = 1 - min(0.5, step / (9 + step))
+        expected = expected + rate * (network[0].weight.detach() - expected)
         torch.testing.assert_close(average.network[0].weight, expected)
     assert rate == 0.5
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 
+from weakmedsam_ext.bundle import RunKey
 from weakmedsam_ext.data import SliceDataset, SliceLabels, build_slice_store, write_nifti
 from weakmedsam_ext.handlers import PseudoLabelFigures, PseudoLabelWriter
 from weakmedsam_ext.networks import CAMPseudoLabeler, PromptAffinity, WeakMedSAMNet, build_network
@@ -56,9 +57,9 @@ def test_volumes_lie_on_their_own_grid(study, tmp_path):
         np.testing.assert_allclose(image.affine, AFFINE)
         mask = np.asarray(image.dataobj)
         for index, names in enumerate(visible):
-            # the first axis is padded from 20 to 28 pixels, symmetrically: half of the square is half of the slice
+            # rows run to the right, which is against the second axis of the file
             expected = np.zeros(SHAPE[:2])
-            expected[:10] = bool(names)
+            expected[:, 14:] = bool(names)
             np.testing.assert_array_equal(mask[..., index], expected)
 
 
@@ -85,12 +86,21 @@ def test_a_killed_run_goes_on_with_the_next_case(study, tmp_path):
     assert not list((tmp_path / "out").glob("*.partial"))
 
 
-def test_other_settings_are_not_continued(study, tmp_path):
+def test_pseudo_labels_of_another_run_are_made_anew(study, tmp_path):
     cases, store, labels = study
-    run(PseudoLabelWriter(cases, store, labels, tmp_path / "out", settings={"beta": 4}), store, labels, left_half)
-    PseudoLabelWriter(cases, store, labels, tmp_path / "out", settings={"beta": 4})
-    with pytest.raises(ValueError, match="holds pseudo-labels of other settings; give another output_dir"):
-        PseudoLabelWriter(cases, store, labels, tmp_path / "out", settings={"beta": 8})
+    output = tmp_path / "out"
+
+    def writer(beta):
+        return PseudoLabelWriter(cases, store, labels, output, run_key=RunKey(tmp_path, {"beta": beta}))
+
+    run(writer(4), store, labels, left_half)
+    (output / "stale.nii.gz").touch()
+    writer(4).prepare()
+    assert writer(4).remaining == [] and (output / "stale.nii.gz").exists()
+    again = writer(8)
+    again.prepare()
+    assert set(again.remaining) == {case for case in VISIBLE if again._visible[case]}
+    assert not (output / "stale.nii.gz").exists()
 
 
 def test_a_class_smaller_than_a_voxel_is_not_lost(study, tmp_path):
@@ -104,6 +114,40 @@ def test_a_class_smaller_than_a_voxel_is_not_lost(study, tmp_path):
     run(PseudoLabelWriter(cases, store, labels, tmp_path / "out"), store, labels, one_pixel)
     mask = np.asarray(nib.load(tmp_path / "out" / "c.nii.gz").dataobj)
     assert (mask.reshape(-1, SHAPE[2]).sum(0) == 1).all()
+
+
+def test_a_peak_in_the_padding_is_no_pseudo_label(tmp_path):
+    """Once: a pseudo-label of one pixel. The columns of 16 x 8 voxels are padded by a quarter on either side."""
+    path = tmp_path / "a.nii.gz"
+    image = np.random.default_rng(0).uniform(0.2, 0.4, (16, 8, 1)).astype(np.float32)
+    image[4:8, 2:4] = 0.8
+    write_nifti(image, np.eye(4), path)
+    cases = [{"case": "a", "image": str(path)}]
+    store = build_slice_store(cases, tmp_path / "store", 32, content_threshold=None, progress=False)
+    labels = SliceLabels(("atrium",), {"a": [("atrium",)]}, {})
+    item = SliceDataset(store, labels)[0]
+    spoilt = torch.where(item["valid"], item["image"], 50.0)[None]
+
+    class Identity(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.class_head = self, torch.nn.Identity()
+
+        def encode(self, image):
+            return image, image
+
+    labeler = CAMPseudoLabeler(Identity(), blur_kernel_size=5, walk_size=32)
+    writer = PseudoLabelWriter(cases, store, labels, tmp_path / "out")
+    run(writer, store, labels, lambda item: labeler(spoilt, torch.ones(1, 1), item["valid"][None])[0])
+    mask = np.asarray(nib.load(writer.path("a")).dataobj)[..., 0]
+    assert mask[4:8, 2:4].all() and mask.sum() < 24
+    run(
+        again := PseudoLabelWriter(cases, store, labels, tmp_path / "old"),
+        store,
+        labels,
+        lambda item: labeler(spoilt, torch.ones(1, 1))[0],
+    )
+    assert np.asarray(nib.load(again.path("a")).dataobj)[4:8, 2:4].sum() == 0
 
 
 def test_figures_of_every_second_slice(study, tmp_path):

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import json
 from unittest.mock import patch
 
 import pytest
 import torch
+from ignite.engine import Engine
 from monai.data import DataLoader, Dataset, DistributedSampler
 from monai.engines import SupervisedTrainer
 from monai.handlers import LrScheduleHandler
 from monai.transforms import Compose, RandGaussianNoised
 
+from weakmedsam_ext.bundle import RunKey
 from weakmedsam_ext.handlers import ResumableEpochs
 
 
@@ -16,7 +19,7 @@ class Killed(Exception):
     pass
 
 
-def train(path, epochs=4, killed_at=None, settings=None, num_workers=0, keep=True):
+def train(path, epochs=4, killed_at=None, settings=None, num_workers=0, keep=True, every_epoch=False):
     """Train a small network with random order, noise and dropout; optionally die in the middle of an epoch."""
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Dropout(), torch.nn.Linear(8, 1))
@@ -44,7 +47,16 @@ def train(path, epochs=4, killed_at=None, settings=None, num_workers=0, keep=Tru
         optimizer=optimizer,
         loss_function=loss,
         train_handlers=[
-            ResumableEpochs(path / "last.pt", objects, 7, transform, settings, path / "models" / "final.pt", keep),
+            ResumableEpochs(
+                path / "last.pt",
+                objects,
+                7,
+                transform,
+                RunKey(path, settings),
+                path / "models" / "final.pt",
+                keep,
+                final_every_epoch=every_epoch,
+            ),
             LrScheduleHandler(scheduler, epoch_level=False, print_lr=False),
         ],
     )
@@ -105,20 +117,71 @@ def test_the_weights_of_a_network_on_several_gpus_are_those_of_one(tmp_path):
     assert equal(final, network.state_dict()) and final.keys() == network.state_dict().keys()
 
 
-def test_other_settings_and_damaged_files_are_refused(tmp_path):
-    train(tmp_path, settings={"learning_rate": 0.01})
-    with pytest.raises(ValueError, match=r"last.pt was written with other settings \(learning_rate\); delete it"):
-        train(tmp_path, settings={"learning_rate": 0.02})
-    with (
-        patch("weakmedsam_ext.handlers.resumable_epochs._has_scaler", return_value=True),
-        pytest.raises(ValueError, match=r"other settings \(amp\)"),
-    ):
-        train(tmp_path, settings={"learning_rate": 0.01})
-    with (
-        patch("ignite.distributed.get_world_size", return_value=2),
-        pytest.raises(ValueError, match=r"other settings \(processes\)"),
-    ):
-        train(tmp_path, settings={"learning_rate": 0.01})
+def test_a_checkpoint_of_another_run_is_set_aside_and_training_starts_anew(tmp_path, caplog):
+    caplog.set_level("WARNING")
+    straight, losses = train(tmp_path / "straight", settings={"learning_rate": 0.02})
+    with pytest.raises(Killed):
+        train(tmp_path / "cut", killed_at=9, settings={"learning_rate": 0.01})
+    anew, again = train(tmp_path / "cut", settings={"learning_rate": 0.02})
+    assert again == losses and equal(anew, straight)
+    assert "last.pt is of another run (learning_rate changed: 0.01 -> 0.02); training starts anew" in caplog.text
+    assert (tmp_path / "cut" / "last.previous.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("function", "value", "reason"),
+    [
+        ("weakmedsam_ext.handlers.resumable_epochs._has_scaler", True, "amp changed: False -> True"),
+        ("ignite.distributed.get_world_size", 2, "processes changed: 1 -> 2"),
+    ],
+)
+def test_precision_and_processes_make_another_run(tmp_path, caplog, function, value, reason):
+    class Scaler:
+        def state_dict(self):
+            return {}
+
+    train(tmp_path, epochs=1)
+    with patch(function, return_value=value), patch.object(SupervisedTrainer, "scaler", Scaler(), create=True):
+        train(tmp_path, epochs=1)
+    assert reason in caplog.text
+
+
+def test_other_numbers_of_epochs_make_another_run(tmp_path, caplog):
+    with pytest.raises(Killed):
+        train(tmp_path, epochs=4, killed_at=9)
+    _, losses = train(tmp_path, epochs=3)
+    assert len(losses) == 12 and "epochs changed: 4 -> 3" in caplog.text
+
+
+def test_weights_tell_what_they_were_made_from_and_earlier_ones_are_kept(tmp_path):
+    first, _ = train(tmp_path, settings={"learning_rate": 0.01}, keep=False)
+    record = json.loads((tmp_path / "models" / "final.json").read_text())
+    assert record["settings"] == {"learning_rate": 0.01}
+    second, _ = train(tmp_path, epochs=2, settings={"learning_rate": 0.02}, keep=False)
+    models = [torch.load(tmp_path / "models" / name, weights_only=True) for name in ("final.previous.pt", "final.pt")]
+    assert equal(models[0], first) and equal(models[1], second)
+    assert json.loads((tmp_path / "models" / "final.previous.json").read_text()) == record
+
+
+@pytest.mark.parametrize("every_epoch", [False, True])
+def test_a_stopped_training_leaves_its_weights_if_asked(tmp_path, every_epoch):
+    with pytest.raises(Killed):
+        train(tmp_path, killed_at=9, every_epoch=every_epoch)
+    assert (tmp_path / "models" / "final.pt").exists() == every_epoch
+
+
+def test_damaged_files_are_refused(tmp_path):
+    train(tmp_path)
     (tmp_path / "last.pt").write_bytes((tmp_path / "last.pt").read_bytes()[:500])
     with pytest.raises(ValueError, match="last.pt is damaged; delete it to train from the start"):
-        train(tmp_path, settings={"learning_rate": 0.01})
+        train(tmp_path)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_every_epoch_sets_which_algorithms_a_gpu_may_use(tmp_path, deterministic):
+    backend = torch.backends.cudnn
+    with backend.flags(deterministic=not deterministic, benchmark=deterministic):
+        ResumableEpochs(tmp_path / "last.pt", {}, deterministic=deterministic).resume(
+            Engine(lambda engine, batch: None)
+        )
+        assert (backend.deterministic, backend.benchmark) == (deterministic, not deterministic)

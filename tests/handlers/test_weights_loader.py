@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from ignite.engine import Engine
@@ -31,3 +33,14 @@ def test_other_files_are_refused(tmp_path):
     torch.save(torch.nn.Linear(4, 2).state_dict(), tmp_path / "model.pt")
     with pytest.raises(ValueError, match="model.pt does not fit Linear, nothing was loaded: 1 wrongly shaped"):
         start(torch.nn.Linear(3, 2), tmp_path / "model.pt")
+
+
+def test_weights_of_other_settings_are_refused(tmp_path):
+    """A network that was trained at another spacing would run, and find nothing."""
+    network, path = torch.nn.Linear(3, 2), tmp_path / "model.pt"
+    torch.save(network.state_dict(), path)
+    (tmp_path / "model.json").write_text(json.dumps({"settings": {"spacing": 2.0, "classes": {"a": [1, 2]}, "b": 1}}))
+    engine = Engine(lambda engine, batch: None)
+    WeightsLoader(network, path, {"spacing": 2.0, "classes": {"a": (1, 2)}, "stride": 3})(engine)
+    with pytest.raises(ValueError, match="model.pt was trained with spacing 2.0, but this run has 1.5; give --spacing"):
+        WeightsLoader(network, path, {"spacing": 1.5})(engine)

@@ -12,7 +12,7 @@ from weakmedsam_ext.metrics import (
     NetworkAnswer,
     SliceClickItems,
     SuperpixelAnswer,
-    best_first_mask,
+    best_single_click_mask,
     best_superpixel_levels,
     click_dialogue,
     evaluate_clicks,
@@ -150,15 +150,15 @@ class ThreeHalves(torch.nn.Module):
 
 def test_the_mask_that_is_best_on_training_items_answers_the_first_click():
     network = ThreeHalves()
-    assert best_first_mask(network, [item(LEFT)], progress=False) == 1
-    assert best_first_mask(network, [item(np.ones((8, 8), bool))], progress=False) is None  # as good as mask 0
-    assert best_first_mask(network, [item(SINGLE)], progress=False) == "single"
+    assert best_single_click_mask(network, [item(LEFT)], progress=False) == 1
+    assert best_single_click_mask(network, [item(np.ones((8, 8), bool))], progress=False) is None  # as good as mask 0
+    assert best_single_click_mask(network, [item(SINGLE)], progress=False) == "single"
     for choice, expected in ((None, [0.5]), (1, [1]), (2, [0]), ("single", [0.25])):
         assert click_dialogue(NetworkAnswer(network, choice), item(LEFT), (1,))[1].tolist() == expected
     # the second click is answered by the single mask
     assert click_dialogue(NetworkAnswer(network, 0), item(LEFT), (2,))[2].tolist() == [0.25]
     run = evaluate_clicks(NetworkAnswer(network, 1), [item(LEFT)], num_clicks=(1,), progress=False)
-    assert run.metrics["first_mask"] == 1
+    assert run.metrics["single_click_mask"] == 1
 
 
 def test_networks_without_background_clicks_get_none():

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
 
 from weakmedsam_ext.networks import AffinityRandomWalk, affinity_random_walk
 
@@ -256,3 +258,70 @@ def test_bad_inputs_are_refused(cam, guide, message):
 def test_cropped_border_is_refused_for_volumes():
     with pytest.raises(ValueError, match='border: expected "full" for volumes, but got "cropped"'):
         AffinityRandomWalk(border="cropped")(torch.rand(1, 1, 6, 6, 6), torch.rand(1, 1, 6, 6, 6))
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+@pytest.mark.parametrize("limit", [1, 1 << 30])
+@pytest.mark.parametrize(
+    "settings", [{}, {"propagation": "diffusion"}, {"border": "cropped"}, {"renormalize": False}], ids=str
+)
+def test_walk_with_padding_equals_the_walk_on_the_image_alone(monkeypatch, settings, limit, gradients):
+    """The dense matrix over the cells of each image's own rectangle is the oracle; padding holds anything."""
+    monkeypatch.setattr(affinity_random_walk, "_CPU_ELEMENTS", limit)
+    cam, guide = inputs((10, 12), 3)
+    boxes = [(slice(2, 9), slice(0, 12)), (slice(0, 10), slice(3, 4)), (slice(0, 10), slice(0, 12))]
+    valid = torch.zeros(3, 1, 10, 12, dtype=torch.bool)
+    for one, box in zip(valid, boxes, strict=True):
+        one[0][box] = True
+    cam, guide = torch.where(valid, cam, 9.0), torch.where(valid, guide, 0.3)
+    all_settings = {"propagation": "averaging", "border": "full", "renormalize": True, **settings}
+    out = AffinityRandomWalk(4, 2.0, 3, **settings)(cam.clone().requires_grad_(gradients), guide, valid).detach()
+    for one, box in enumerate(boxes):
+        part = np.s_[one : one + 1, :, box[0], box[1]]
+        want = dense_walk(cam[part], guide[part], 4, 2.0, 3, **all_settings)
+        torch.testing.assert_close(out[part], want, rtol=0, atol=1e-9)
+    assert not out[~valid.expand_as(out)].any()
+
+
+def test_walk_with_padding_in_a_volume_equals_the_walk_on_the_image_alone():
+    cam, guide = inputs((4, 6, 5), 1)
+    valid = torch.zeros(1, 1, 4, 6, 5, dtype=torch.bool)
+    valid[..., 1:4, 2:6, :3] = True
+    out = AffinityRandomWalk(3)(cam, guide, valid)
+    part = np.s_[..., 1:4, 2:6, :3]
+    want = dense_walk(cam[part], guide[part], 3, 4.0, 4, "averaging", "full", True)
+    torch.testing.assert_close(out[part], want, rtol=0, atol=1e-9)
+
+
+def test_only_valid_cells_is_the_same_as_no_mask():
+    cam, guide = inputs((9, 14))
+    assert torch.equal(
+        AffinityRandomWalk()(cam, guide, torch.ones(2, 1, 9, 14, dtype=torch.bool)), AffinityRandomWalk()(cam, guide)
+    )
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_metadata_of_monai_is_kept(gradients):
+    """Once: a TypeError under no_grad, which is how evaluators run."""
+    cam, guide = inputs((6, 7), 1)
+    affine = torch.diag(torch.tensor([2.0, 3, 1, 1])).double()
+    given = MetaTensor(cam, affine=affine).requires_grad_(gradients)
+    out = AffinityRandomWalk()(given, MetaTensor(guide), MetaTensor(torch.ones(1, 1, 6, 7, dtype=torch.bool)))
+    assert isinstance(out, MetaTensor) and torch.equal(out.affine, affine)
+    torch.testing.assert_close(out.as_tensor().detach(), AffinityRandomWalk()(cam, guide))
+
+
+@pytest.mark.parametrize(
+    ("valid", "message"),
+    [
+        (torch.ones(1, 1, 4, 4), r"valid: expected bool of shape \(1, 1, 4, 4\), but got torch.float32"),
+        (
+            torch.ones(1, 4, 4, dtype=torch.bool),
+            r"valid: expected bool of shape \(1, 1, 4, 4\), but got .* of \(1, 4, 4\)",
+        ),
+        (torch.zeros(1, 1, 4, 4, dtype=torch.bool), "valid: expected at least one valid cell in every image"),
+    ],
+)
+def test_bad_masks_of_padding_are_refused(valid, message):
+    with pytest.raises(ValueError, match=message):
+        AffinityRandomWalk()(torch.rand(1, 1, 4, 4), torch.rand(1, 1, 4, 4), valid)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.data import MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import PrepareBatchExtraInput
 from monai.inferers import SimpleInferer
@@ -165,3 +166,85 @@ def test_works_as_the_network_of_a_monai_evaluator(four_classes):
 def test_wrong_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.fixture
+def padded(four_classes):
+    """Slices whose columns are image from 16 to 47; the padding holds the largest activations."""
+    valid = torch.zeros(1, 1, SIZE, SIZE, dtype=torch.bool)
+    valid[..., 16:48] = True
+    return torch.where(valid, four_classes, 7.0), valid
+
+
+@pytest.mark.parametrize("kernel", [1, 9])
+def test_padding_takes_no_part(four_classes, padded, kernel):
+    """Whatever the padding holds, the result is the same, and nothing lies in it."""
+    labeler, label = CAMPseudoLabeler(Maps(4), walk_size=32, blur_kernel_size=kernel), torch.ones(1, 4)
+    image, valid = padded
+    steps = labeler.steps(image, label, valid)
+    clean = labeler.steps(torch.where(valid, image, 0.0), label, valid)
+    torch.testing.assert_close(steps.soft, clean.soft)
+    torch.testing.assert_close(steps.soft.amax((2, 3)), torch.ones(1, 4))
+    assert not steps.soft[~valid.expand_as(steps.soft)].any() and not steps.mask[~valid].any()
+    assert not torch.equal(labeler(image, label), steps.soft)  # without the mask of padding
+
+
+def test_blur_at_padding_is_a_weighted_mean_of_image_pixels(padded):
+    _, valid = padded
+    image = torch.where(valid, torch.rand(1, 1, SIZE, SIZE), 50.0)
+    labeler = CAMPseudoLabeler(Maps(1), walk_size=SIZE, blur_kernel_size=5)
+    got = labeler(image, torch.ones(1, 1), valid)[0, 0, :, 16:48]
+    scaled = min_max_scale(image[..., 16:48])
+    # the oracle goes along every axis on its own; rows end at the image's border, which mirrors, columns at padding
+    rows = F.pad(scaled, (0, 0, 2, 2), mode="reflect")
+    rows = sum(k * rows[..., i : i + SIZE, :] for i, k in enumerate(labeler.kernel))
+    columns, weights = F.pad(rows, (2, 2)), F.pad(torch.ones_like(rows), (2, 2))
+    total, weight = (sum(k * x[..., i : i + 32] for i, k in enumerate(labeler.kernel)) for x in (columns, weights))
+    torch.testing.assert_close(got, min_max_scale(total / weight)[0, 0], rtol=0, atol=1e-5)
+
+
+def test_walk_and_blur_with_padding_on_top_of_a_batch(padded):
+    """A padded slice and one that fills the square give together what they give alone."""
+    image, valid = padded
+    images, masks = torch.cat([image, image.flip(2)]), torch.cat([valid, torch.ones_like(valid)])
+    label = torch.ones(2, 4)
+    labeler = CAMPseudoLabeler(Maps(4))
+    labeler.affinity = Guide()
+    together = labeler(images, label, masks)
+    torch.testing.assert_close(together[:1], labeler(images[:1], label[:1], masks[:1]))
+    torch.testing.assert_close(together[1:], labeler(images[1:], label[1:]))
+
+
+class Guide(nn.Module):
+    """An affinity whose guide is the mean of the image's channels."""
+
+    backbone = None
+
+    def forward(self, image, valid=None):
+        return image.mean(1, keepdim=True)
+
+
+def test_only_valid_pixels_is_the_same_as_no_mask(four_classes):
+    labeler = CAMPseudoLabeler(Maps(4))
+    for valid in (torch.ones(1, 1, SIZE, SIZE, dtype=torch.bool), torch.ones(1, 1, SIZE, SIZE)):
+        assert torch.equal(labeler(four_classes, torch.ones(1, 4), valid), labeler(four_classes, torch.ones(1, 4)))
+
+
+@torch.no_grad()
+def test_metadata_of_monai_do_no_harm(padded):
+    backbone = build_network("efficient_sam_tiny", depth=1, img_size=SIZE)
+    labeler = CAMPseudoLabeler(WeakMedSAMNet(backbone, 2, 2).eval(), PromptAffinity(backbone, 2))
+    given = torch.rand(1, 1, SIZE, SIZE), torch.ones(1, 2), padded[1]
+    assert torch.equal(labeler(*map(MetaTensor, given)), labeler(*given))
+
+
+@pytest.mark.parametrize(
+    ("valid", "message"),
+    [
+        (torch.ones(1, 1, 8, 8), r"valid: expected shape \(1, 1, 64, 64\), but got \(1, 1, 8, 8\)"),
+        (torch.zeros(1, 1, 64, 64), "valid: expected at least one valid pixel in every image, but got none"),
+    ],
+)
+def test_bad_masks_of_padding_are_refused(valid, message):
+    with pytest.raises(ValueError, match=message):
+        CAMPseudoLabeler(Maps(1))(torch.rand(1, 1, SIZE, SIZE), torch.ones(1, 1), valid)

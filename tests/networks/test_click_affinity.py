@@ -28,18 +28,19 @@ def test_affinity_by_hand(dims, cell):
     """exp(-gain * mean distance) to the nearest click of a kind, 0 where there is none; cells in array index order."""
     torch.manual_seed(0)
     module = ClickAffinity(dims, 6, 5, cell, detail_dim=3, gain=2.0)
-    upscaling = nn.Upsample(scale_factor=4) if dims == 2 else nn.Upsample(scale_factor=(4, 4, 4))
+    upsample = nn.Upsample(scale_factor=4) if dims == 2 else nn.Upsample(scale_factor=(4, 4, 4))
     size = 8 * cell
     image = torch.rand(2, 1, *[size] * dims)
-    embedding = module.append(torch.randn(2, 6, *[2] * dims), image)
+    tokens = torch.randn(2, 6, *[2] * dims)
+    embedding = module.append(tokens, image, lambda x: upsample(x[:, :5]))
     points, labels = prompts(dims, size)
     details = module.details(image)
-    cells = module(embedding, lambda x: upscaling(x[:, :5]), points, labels)
-    torch.testing.assert_close(module.split(embedding)[1], details)
-    features = upscaling(embedding[:, :5]) + details
+    features = upsample(tokens[:, :5]) + details
+    cells = module(embedding, points, labels)
+    assert all(torch.equal(*pair) for pair in zip(module.split(embedding), (tokens, details, features), strict=True))
+    assert torch.equal(cells.details, details)
     for row in range(4):
         b, q = divmod(row, 2)
-        torch.testing.assert_close(cells.details[row], details[b])
         for kind, found in zip((1, 0), cells.affinity[row], strict=False):
             want = torch.zeros_like(found)
             for point, label in zip(points[b, q], labels[b, q], strict=True):
@@ -64,7 +65,7 @@ def test_a_mask_is_that_of_the_decoder_and_the_affinity(name, size, multimask):
     embedding = prompter.encode(torch.rand(2, 1, *[size] * network.spatial_dims))
     masks, iou = prompter.answer(embedding, points, labels, multimask)
     affinity = network.click_affinity
-    maps = affinity(embedding, network.mask_decoder.output_upscaling, points, labels).affinity
+    maps = affinity(embedding, points, labels).affinity
     network.click_affinity = None
     plain, plain_iou = prompter.answer(affinity.split(embedding)[0], points, labels, multimask)
     added = 6 * maps[:, 0] - 6 * maps[:, 1] - 3

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from weakmedsam_ext.networks import NETWORKS, Prompter, aim_at_clicks, build_network
+from weakmedsam_ext.networks import NETWORKS, Prompter, build_network, init_click_attention
 
 
 def distance_of_attention(network, size, token):
@@ -92,7 +92,7 @@ def test_too_few_channels_for_the_axes_are_refused():
 
 def test_a_network_without_such_attention_is_refused():
     with pytest.raises(ValueError, match="Linear has no attention between prompts and image"):
-        aim_at_clicks(nn.Linear(2, 2))
+        init_click_attention(nn.Linear(2, 2))
 
 
 def test_clicks_in_volumes_meet_the_swapped_axes_of_their_tokens():

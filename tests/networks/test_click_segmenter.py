@@ -49,15 +49,15 @@ def test_each_item_is_answered_by_its_own_clicks():
     assert several[0, 0, :2].tolist() == [[7, 0], [6, 5]]
 
 
-@pytest.mark.parametrize(("first_mask", "value"), [(0, 1), (1, 2), (2, 3), ("single", 7)])
-def test_a_chosen_mask_answers_one_click_and_no_other(first_mask, value):
+@pytest.mark.parametrize(("single_click_mask", "value"), [(0, 1), (1, 2), (2, 3), ("single", 7)])
+def test_a_chosen_mask_answers_one_click_and_no_other(single_click_mask, value):
     image = clicked([(2, 3, 1)], [(0, 7, 1), (5, 6, -1)])
-    logits = ClickSegmenter(Told(), first_mask)(image)
+    logits = ClickSegmenter(Told(), single_click_mask)(image)
     assert [item.unique().item() for item in logits] == [value, 7]
 
 
 def test_only_one_of_three_masks_can_be_chosen():
-    with pytest.raises(ValueError, match="first_mask: expected 0, 1, 2, 'single' or None, but got 3"):
+    with pytest.raises(ValueError, match="single_click_mask: expected 0, 1, 2, 'single' or None, but got 3"):
         ClickSegmenter(Told(), 3)
 
 

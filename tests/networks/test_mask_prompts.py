@@ -101,9 +101,8 @@ def test_networks_say_what_they_can_be_asked(name, dims, background, masks):
     network = build_network(name)
     said = (network.spatial_dims, network.takes_background_clicks, network.takes_masks)
     assert said == (dims, background, masks)
-    for attribute in ("spatial_dims", "takes_background_clicks", "takes_masks"):
-        with pytest.raises(AttributeError):
-            setattr(network, attribute, 1)
+    network_class = type(network)
+    assert said == (network_class.spatial_dims, network_class.takes_background_clicks, network_class.takes_masks)
 
 
 @torch.no_grad()

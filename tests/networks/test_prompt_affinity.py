@@ -2,9 +2,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.data import MetaTensor
 from torch import nn
 
-from weakmedsam_ext.networks import COMBINATIONS, PromptAffinity, Prompter, build_network, point_grid
+from weakmedsam_ext.networks import (
+    COMBINATIONS,
+    AffinityRandomWalk,
+    PromptAffinity,
+    Prompter,
+    build_network,
+    point_grid,
+)
 
 
 class Halves(nn.Module):
@@ -114,3 +122,49 @@ def test_features_are_those_of_the_cells_and_nothing_is_asked(monkeypatch):
     assert torch.equal(PromptAffinity(network, combine="features", size=32)(image), cells)
     halved = PromptAffinity(network, combine="features", size=16)(image)
     torch.testing.assert_close(halved, cells.unflatten(-1, (16, 2)).unflatten(-3, (16, 2)).mean((-1, -3)))
+
+
+class Recording(Halves):
+    def decode(self, embedding, points, point_labels, multimask=False):
+        self.points = points
+        return super().decode(embedding, points, point_labels, multimask)
+
+
+def test_points_lie_over_the_image_not_over_its_padding():
+    backbone = Recording()
+    valid = torch.zeros(2, 1, 64, 64, dtype=torch.bool)
+    valid[0, 0, 10:42, :], valid[1, 0, :, 48:56] = True, True
+    PromptAffinity(backbone, 2)(torch.rand(2, 1, 64, 64), valid)
+    # x and y: a half and three halves of half the size of the valid box
+    assert backbone.points[0, :, 0].tolist() == [[16, 18], [48, 18], [16, 34], [48, 34]]
+    assert backbone.points[1, :, 0].tolist() == [[50, 16], [54, 16], [50, 48], [54, 48]]
+
+
+@pytest.mark.parametrize("combine", COMBINATIONS)
+def test_all_valid_is_the_same_as_no_mask_and_metadata_do_no_harm(combine):
+    image, valid = torch.rand(2, 1, 64, 64), torch.ones(2, 1, 64, 64, dtype=torch.bool)
+    affinity = PromptAffinity(Halves(), 4, combine, prompt_batch_size=3)
+    assert torch.equal(affinity(image), affinity(image, valid))
+    with torch.no_grad():
+        assert torch.equal(affinity(image), affinity(MetaTensor(image), MetaTensor(valid)))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("combine", [*COMBINATIONS, "features"])
+@pytest.mark.parametrize("name", ["efficient_sam_tiny", "samus_small"])
+def test_guides_and_walks_on_a_gpu_are_those_of_the_cpu(combine, name):
+    affinity = PromptAffinity(build_network(name, img_size=64), 4, combine, size=16, prompt_batch_size=5).eval()
+    walk = AffinityRandomWalk(radius=3, beta=4.0, num_steps=8)
+    image, cam = torch.rand(2, 1, 64, 64), torch.rand(2, 2, 16, 16)
+    with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
+        guide = affinity(image)
+        walked = walk(cam, guide)
+        on_gpu = affinity.cuda()(image.cuda())
+        walked_on_gpu = walk(cam.cuda(), on_gpu)
+        with torch.autocast("cuda"):
+            half = affinity(image.cuda())
+    torch.testing.assert_close(on_gpu.cpu(), guide, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(walked_on_gpu.cpu(), walked, rtol=0, atol=1e-2)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half.cpu(), guide, rtol=0.1, atol=0.1 * float(guide.abs().max()))

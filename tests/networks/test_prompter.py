@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from weakmedsam_ext.networks import Prompter, build_network
+from weakmedsam_ext.networks import PromptableNetwork, Prompter, build_network
 
 
 @torch.no_grad()
@@ -45,3 +45,21 @@ def test_a_network_without_mask_prompts_says_so():
     assert prompter.answer(*arguments)[0].shape == (1, 1, 1, 16, 16)
     with pytest.raises(ValueError, match="mask_logits: EfficientSAM takes no mask prompts; leave them out"):
         prompter.answer(*arguments, mask_logits=torch.zeros(1, 1, 1, 16, 16))
+
+
+class PromptSets(PromptableNetwork):
+    """A network for volumes whose `decode` answers Q prompt sets itself, by the points' first coordinate."""
+
+    spatial_dims = 3
+    takes_prompt_sets = True
+
+    def decode(self, embedding, points, point_labels, multimask=False, mask_logits=None):
+        masks = points[:, :, :1, :1].unsqueeze(-1).expand(-1, -1, 3 if multimask else 1, 2, 2)
+        return masks.unsqueeze(-1).expand(*masks.shape, 2), torch.zeros(masks.shape[:3])
+
+
+def test_networks_for_volumes_may_answer_prompt_sets_themselves():
+    points = torch.arange(12).view(2, 2, 1, 3)
+    masks, iou = Prompter(PromptSets()).answer(torch.zeros(2, 4, 1, 1, 1), points, torch.ones(2, 2, 1), True)
+    assert masks.shape == (2, 2, 3, 2, 2, 2) and iou.shape == (2, 2, 3)
+    assert masks.flatten(2)[..., 0].tolist() == [[0, 3], [6, 9]]

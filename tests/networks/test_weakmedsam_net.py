@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ignite.engine import Events
+from monai.engines import SupervisedTrainer
 from torch import nn
 
+from weakmedsam_ext.losses import SubclassLoss, subclass_target
 from weakmedsam_ext.networks import SAMUS, EfficientSAM, WeakMedSAMNet, build_network, set_trainable
 
 
@@ -31,6 +34,16 @@ def test_maps_average_to_the_class_logits():
     net = WeakMedSAMNet(build_network("efficient_sam_tiny", depth=1), 3, 2).eval()
     image = torch.rand(2, 1, 256, 256)
     torch.testing.assert_close(net.cam(image).mean((2, 3)), net(image)[0], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_classification_computes_no_cells_of_masks(monkeypatch):
+    backbone = build_network("samus_small", img_size=64, depth=1, global_attn_indexes=(0,)).eval()
+    net, image = WeakMedSAMNet(backbone, 1, 2), torch.rand(1, 1, 64, 64)
+    want = net.class_head(backbone.encode(image)[0])
+    monkeypatch.setattr(backbone.click_affinity, "append", None)
+    assert torch.equal(net.cam(image), want)
+    torch.testing.assert_close(net(image)[0], want.mean((2, 3)))
 
 
 def test_policy_samus_trains_exactly_what_was_released(manifest):
@@ -80,3 +93,32 @@ def test_a_training_step_changes_only_what_trains():
 def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         WeakMedSAMNet(FixedFeatures(), *arguments)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("amp", [False, True])
+@pytest.mark.parametrize("name", ["samus_tiny", "efficient_sam_tiny"])
+def test_a_step_on_a_gpu_lowers_the_loss_of_sub_classes(name, amp):
+    network = WeakMedSAMNet(build_network(name, img_size=64), 2, 3, "all").cuda().train()
+    image = torch.rand(4, 1, 64, 64)
+    target = subclass_target(torch.tensor([[0, -1], [1, 2], [-1, -1], [-1, 0]]), 3)
+    trainer = SupervisedTrainer(
+        "cuda",
+        30,
+        [{"image": image, "label": target}],
+        network,
+        torch.optim.AdamW(network.parameters(), 1e-3),
+        SubclassLoss(2, 3),
+        decollate=False,
+        amp=amp,
+    )
+    losses = []
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda engine: losses.append(float(engine.state.output["loss"].detach()))
+    )
+    trainer.run()
+    assert all(torch.isfinite(torch.tensor(losses))) and losses[-1] < losses[0]
+    with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
+        cam = network.eval().cam(image.cuda())
+        torch.testing.assert_close(cam.cpu(), network.cpu().cam(image), rtol=1e-2, atol=1e-2)

@@ -156,3 +156,15 @@ def test_inner_clicks_stay_away_from_the_border_where_they_can(size):
         points, labels = simulate_clicks(torch.zeros_like(wanted), wanted, "inner", generator)
         assert ((points[0] >= 7) & (points[0] < 10)).all() and points[1].tolist() == [5] * len(size)
         assert labels.tolist() == [1, 1]
+
+
+@pytest.mark.gpu
+@NO_GPU
+def test_clicks_of_whole_volumes_on_a_gpu_are_those_of_the_cpu():
+    predicted, wanted = blobs((96, 80, 64), 3), blobs((96, 80, 64), 3)
+    for rule in ("uniform", "center"):
+        torch.manual_seed(7)
+        expected = simulate_clicks(predicted, wanted, rule)
+        torch.manual_seed(7)
+        clicks = simulate_clicks(predicted.cuda(), wanted.cuda(), rule)
+        assert all(found.is_cuda and torch.equal(found.cpu(), one) for found, one in zip(clicks, expected, strict=True))

@@ -7,7 +7,6 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import (
     Compose,
-    CropForegroundd,
     EnsureChannelFirstd,
     Invertd,
     LoadImaged,
@@ -124,13 +123,15 @@ def test_a_click_that_was_cropped_away_is_an_error(volume):
 
 
 def test_slices_padded_to_squares_come_back(volume):
+    """Axial slices are 14 x 31 voxels of 2.5 x 0.8 mm: 35 mm to the right, 24.8 mm to the front, 44 - 31 missing."""
     pre = Compose(
         [LoadImaged("image", reader=CheckedReader), EnsureChannelFirstd("image")]
-        + [CropForegroundd("image", "image", select_fn=lambda image: image >= 0), SquarePadd("image"), DrawClicksd()]
+        + [Orientationd("image", "RAS", labels=None), SquarePadd("image"), DrawClicksd()]
     )
     item = pre({"image": str(volume), "clicks": [[4, 5, 6, 1]]})
-    assert item["image"].shape == (1, 31, 31, 14)
-    assert item["clicks"][0, 4, 5 + 2, 6] == 1  # 5 columns are missing, 2 in front
+    assert item["image"].shape == (1, 14, 44, 26)
+    # the file's axes run to the back, the head and the left
+    assert item["clicks"][0, 13 - 6, 30 - 4 + 6, 5] == 1
     item["pred"] = MetaTensor(item["image"].as_tensor())
     back = Invertd("pred", pre, orig_keys="image", to_tensor=True)(item)["pred"]
     np.testing.assert_array_equal(back[0], nib.load(volume).get_fdata())

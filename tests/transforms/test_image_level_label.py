@@ -20,6 +20,12 @@ def test_classes_that_are_visible(as_type):
     assert ImageLevelLabel(4)(as_type(mask)).tolist() == [1, 0, 0, 1]
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_masks_on_a_gpu():
+    assert ImageLevelLabel([1, [2, 3]])(torch.ones(1, 4, 4, device="cuda", dtype=torch.int32)).tolist() == [1, 0]
+
+
 def test_defect_5_the_label_says_what_a_crop_has_left():
     mask = torch.zeros(1, 8, 8)
     mask[0, 6, 6] = 1

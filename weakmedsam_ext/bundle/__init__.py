@@ -1,7 +1,25 @@
-"""Chaining the stages of a bundle, packaging it, and errors in one sentence."""
+"""Recipes and the bundles built from them, chaining of stages, run keys, packaging, and errors in one sentence."""
 
-from .errors import one_sentence, one_sentence_errors
+from .build import build_bundle, bundle_files
+from .create import create_bundle
+from .errors import begin_run, user_message
 from .package import check_bundle, package_bundle
-from .pipeline import Pipeline, training_workflow
+from .pipeline import Pipeline, selected_weights, training_workflow
+from .recipe import recipe_names
+from .run_key import RunKey, differences
 
-__all__ = ["Pipeline", "check_bundle", "one_sentence", "one_sentence_errors", "package_bundle", "training_workflow"]
+__all__ = [
+    "Pipeline",
+    "RunKey",
+    "begin_run",
+    "build_bundle",
+    "bundle_files",
+    "check_bundle",
+    "create_bundle",
+    "differences",
+    "package_bundle",
+    "recipe_names",
+    "selected_weights",
+    "training_workflow",
+    "user_message",
+]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
 
 from ..data import atomic_path, read_json
 from ..networks import load_checkpoint
+from .build import BUNDLE_JSON, bundle_files, known_settings
 
 __all__ = ["check_bundle", "package_bundle"]
 
@@ -32,22 +35,26 @@ METADATA = (
     "network_data_format",
 )
 LARGE_FILE = {"path", "url", "hash_val", "hash_type"}
-CONTENT = ("LICENSE", "large_files.yml", "configs/*", "docs/**/*")
+CONTENT = ("LICENSE", BUNDLE_JSON, "large_files.yml", "configs/*", "docs/**/*")
 MODEL = "models/model.pt"
 TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # the first that a zip file can hold: the same content gives the same bytes
 
 
-def package_bundle(bundle: str | Path, output: str | Path, model: str | Path | None = None) -> Path:
+def package_bundle(
+    bundle: str | Path, output: str | Path, model: str | Path | None = None, run: str | Path | None = None
+) -> Path:
     """Write a bundle's configs, documents and licence, and its weights if given, into a zip file.
 
     Everything is below one folder with the bundle's name. Outputs and caches that lie in the bundle stay outside, and
-    so do the large files, which the user downloads.
+    so do the large files, which the user downloads. Weights come with the settings that they were trained with, where
+    the training has left these beside them: configs and metadata are built for those.
 
     Args:
         bundle: folder of the bundle.
         output: ends in ".zip"; appears complete or not at all.
         model: trained weights. They become models/model.pt, as the bare state dict that MONAI's export, the model zoo
             and MONAI Label read alike.
+        run: output_dir of a pipeline, whose models/model.pt is packed; in place of `model`.
 
     Returns:
         path of the zip file.
@@ -59,10 +66,16 @@ def package_bundle(bundle: str | Path, output: str | Path, model: str | Path | N
     bundle, output = Path(bundle).expanduser().absolute(), Path(output).expanduser()
     if output.suffix != ".zip":
         raise ValueError(f"output: expected a file that ends in .zip, but got {output}.")
+    if run is not None and model is not None:
+        raise ValueError("expected a model or a run, but got both; leave one out.")
+    if run is not None:
+        model = Path(run).expanduser() / MODEL
     check_bundle(bundle)
     files = {str(path.relative_to(bundle).as_posix()): path.read_bytes() for path in _content(bundle)}
     if model is not None:
-        files[MODEL] = _weights(bundle, Path(model).expanduser())
+        model = Path(model).expanduser()
+        files.update(_configs_of(bundle, model))
+        files[MODEL] = _weights(json.loads(files["configs/inference.json"]), bundle, model)
     with atomic_path(output) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, content in sorted(files.items()):
             entry = zipfile.ZipInfo(f"{bundle.name}/{name}", TIMESTAMP)
@@ -70,6 +83,27 @@ def package_bundle(bundle: str | Path, output: str | Path, model: str | Path | N
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
     return output
+
+
+def _configs_of(bundle: Path, model: Path) -> dict[str, bytes]:
+    """Configs for the settings that a model was trained with; none when nobody knows them."""
+    record, own = model.with_suffix(".json"), bundle / BUNDLE_JSON
+    if not record.exists() or not own.exists():
+        return {}
+    trained = read_json(record, "delete it").get("settings", {})
+    content = read_json(own, "restore it")
+    known = known_settings(content.get("recipe", ""))
+    settings = {name: value for name, value in trained.items() if name in known and not _is_private(value)}
+    content["settings"] = {**content.get("settings", {}), **settings}
+    files = {name: text.encode() for name, text in bundle_files(bundle, settings).items()}
+    return {**files, BUNDLE_JSON: (json.dumps(content, indent=4, ensure_ascii=False) + "\n").encode()}
+
+
+def _is_private(value: Any) -> bool:
+    """Whether a setting names files, folders or cases of whoever trained."""
+    if isinstance(value, dict):
+        return "file" in value or "folder" in value
+    return isinstance(value, list) and any(isinstance(one, (str, dict)) for one in value)
 
 
 def check_bundle(bundle: str | Path) -> None:
@@ -119,11 +153,9 @@ def _content(bundle: Path) -> Iterator[Path]:
                 yield path
 
 
-def _weights(bundle: Path, model: Path) -> bytes:
+def _weights(config: dict[str, Any], bundle: Path, model: Path) -> bytes:
     """State dict of the bundle's network as a file, checked against the network."""
-    parser = ConfigParser()
-    parser.read_config(str(bundle / "configs" / "inference.json"))
-    parser["bundle_root"] = str(bundle)
+    parser = ConfigParser(config={**config, "bundle_root": str(bundle)})
     network = parser.get_parsed_content("network_def")
     kept = load_checkpoint(network, model)
     if kept:

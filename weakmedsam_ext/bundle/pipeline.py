@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.utils import MONAIEnvVars, look_up_option
 
-from ..data import read_json, write_json
-from .errors import one_sentence
+from ..data import read_json, set_aside, write_json
+from .command_line import check_overrides, hash_of_configs
+from .errors import LOG, log_traceback, user_message
+from .run_key import RunKey
 
-__all__ = ["Pipeline", "training_workflow"]
+__all__ = ["Pipeline", "selected_weights", "training_workflow"]
 
 logger = logging.getLogger(__name__)
-
-# settings that change no result: a moved folder or another number of processes is no reason to compute anything again
-WITHOUT_EFFECT = ("bundle_root", "output_dir", "region_workers")
 
 
 class Pipeline:
     """Stages that depend on each other in their order.
 
-    A stage is finished when its record in `output_dir`/stages was made from the same config, the same settings and the
-    same stages before, and all its outputs are there. A changed setting therefore runs its stage and all later ones
-    again, in a fresh `output_dir` or after their outputs were deleted.
+    Every stage's config has a `RunKey` under the id "run_key". A stage is finished when its record in
+    `output_dir`/stages has the same key and all its outputs are there. A stage whose key changed says why, runs again
+    and replaces what it wrote; weights that it replaces are kept as `*.previous.pt`. As keys hold the content of the
+    inputs, later stages run again when, and only when, what they read is different.
 
     Args:
-        config_dir: folder of the stages' configs.
-        bundle_root: root of the bundle.
+        config_dir: folder of the stages' configs, in the bundle.
         output_dir: what the stages write to.
-        stages: in order, each {"name", "config" (file in `config_dir`), "outputs" (paths under `output_dir`), and
-            optionally "settings" (of this stage alone) and "enabled", a switch or a function that is called without
-            arguments when the stage's turn comes}.
+        stages: in order, each {"name", "config" (names of files in `config_dir`, a config first, without ".json"),
+            "outputs" (paths under `output_dir`), and optionally "settings" (of this stage alone) and "enabled", a
+            switch or a function that is called without arguments when the stage's turn comes}.
         settings: of all stages; a stage gets those that its config declares at the top level. A function is called
             without arguments when its stage's turn comes, for what is not known before.
 
@@ -49,13 +47,11 @@ class Pipeline:
     def __init__(
         self,
         config_dir: str | Path,
-        bundle_root: str | Path,
         output_dir: str | Path,
         stages: Sequence[Mapping[str, Any]],
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.config_dir = Path(config_dir)
-        self.bundle_root = Path(bundle_root)
         self.output_dir = Path(output_dir)
         self.stages = [stage for stage in stages if stage.get("enabled", True)]
         self.settings = dict(settings or {})
@@ -67,13 +63,12 @@ class Pipeline:
         """Run what is not finished.
 
         Raises:
-            SystemExit: with one sentence, when a stage meets bad input.
+            SystemExit: with one sentence, when a stage meets bad input; with MONAI_DEBUG=1 the error itself is raised.
         """
         with logging_to(self.output_dir / "logs" / "pipeline.log"):
             self._run_all()
 
     def _run_all(self) -> None:
-        key = ""
         for number, stage in enumerate(self.stages, 1):
             title = f"[{number}/{len(self.stages)}] {stage['name']}"
             try:
@@ -81,66 +76,80 @@ class Pipeline:
                 if callable(enabled) and not enabled():
                     logger.info("%s: nothing to do", title)
                     continue
-                key = self._run_once(stage, title, key)
+                self._run_once(stage, title)
             except Exception as error:
-                sentence = one_sentence(error)
-                if sentence is None:
+                log_traceback(error, self.output_dir / LOG)
+                sentence = user_message(error)
+                if sentence is None or MONAIEnvVars.debug():
                     raise
                 sys.exit(f"error in stage {stage['name']!r}: {sentence}")
 
-    def _run_once(self, stage: Mapping[str, Any], title: str, before: str) -> str:
-        """Run a stage unless it is finished; returns its key."""
-        overrides = self._overrides(stage)
-        key = self._key(stage, overrides, before)
-        if self._is_finished(stage, key):
+    def _run_once(self, stage: Mapping[str, Any], title: str) -> None:
+        """Run a stage unless it is finished."""
+        workflow = self._workflow(stage)
+        key: RunKey = workflow.parser.get_parsed_content("run_key")
+        path = self.output_dir / "stages" / f"{stage['name']}.json"
+        before = read_json(path, "delete it") if path.exists() else {}
+        outputs = [self.output_dir / name for name in stage["outputs"]]
+        same = before.get("key") == key.digest
+        if same and before["finished"] and all(output.exists() for output in outputs):
             logger.info("%s: finished before", title)
-            return key
-        logger.info("%s: running", title)
+            return
+        reason = "" if same or not before else f" again: {key.changes(before['record'])}"
+        logger.info("%s: running%s", title, reason)
+        if before and not same:
+            for output in outputs:
+                set_aside(output)
+        record = {"key": key.digest, "record": key.record}
+        write_json({"finished": False, **record}, path)
         start = time.monotonic()
-        self._run_stage(stage, overrides)
-        seconds = time.monotonic() - start
-        write_json({"key": key, "seconds": round(seconds, 1)}, self._record(stage))
-        logger.info("%s: finished in %.0f s", title, seconds)
-        return key
-
-    def _overrides(self, stage: Mapping[str, Any]) -> dict[str, Any]:
-        """Settings of a stage, those that its config declares."""
-        config = read_json(self.config_dir / stage["config"], "restore the bundle")
-        wanted = {**self.settings, **stage.get("settings", {})}
-        unknown = set(stage.get("settings", {})) - set(config)
-        if unknown:
-            raise ValueError(f"stage {stage['name']!r}: {stage['config']} does not declare {sorted(unknown)}.")
-        return {
-            "bundle_root": str(self.bundle_root),
-            "output_dir": str(self.output_dir),
-            **{name: value() if callable(value) else value for name, value in wanted.items() if name in config},
-        }
-
-    def _key(self, stage: Mapping[str, Any], overrides: Mapping[str, Any], before: str) -> str:
-        config = (self.config_dir / stage["config"]).read_text()
-        settings = {
-            name: self._without_place(value) for name, value in sorted(overrides.items()) if name not in WITHOUT_EFFECT
-        }
-        return hashlib.sha256(json.dumps([before, config, settings]).encode()).hexdigest()
-
-    def _without_place(self, value: Any) -> str:
-        """A path in `output_dir` as it is after the folder is moved; anything else as it is."""
-        path = PurePath(str(value))
-        return f"output_dir/{path.relative_to(self.output_dir)}" if path.is_relative_to(self.output_dir) else str(value)
-
-    def _is_finished(self, stage: Mapping[str, Any], key: str) -> bool:
-        record = self._record(stage)
-        if not record.exists() or read_json(record, "delete it").get("key") != key:
-            return False
-        return all((self.output_dir / path).exists() for path in stage["outputs"])
-
-    def _record(self, stage: Mapping[str, Any]) -> Path:
-        return self.output_dir / "stages" / f"{stage['name']}.json"
-
-    def _run_stage(self, stage: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
-        workflow = training_workflow(self.config_dir, stage["config"], **overrides)
+        workflow.initialize()
         workflow.run()
         workflow.finalize()
+        seconds = time.monotonic() - start
+        write_json({"finished": True, "seconds": round(seconds, 1), **record}, path)
+        logger.info("%s: finished in %.0f s", title, seconds)
+
+    def _workflow(self, stage: Mapping[str, Any]) -> ConfigWorkflow:
+        """A stage with its settings, parsed but not initialised."""
+        files = [str(self.config_dir / f"{name}.json") for name in stage["config"]]
+        config = ConfigParser.load_config_files(files)
+        own = stage.get("settings", {})
+        check_overrides(own, config, f"stage {stage['name']!r}: {' and '.join(stage['config'])}.json")
+        overrides = {
+            "bundle_root": str(self.config_dir.parent),
+            "output_dir": str(self.output_dir),
+            "weights_every_epoch": False,  # a pipeline's weights appear when their stage is finished
+            **self.settings,
+            **own,
+        }
+        return _workflow(
+            self.config_dir,
+            files,
+            {name: value() if callable(value) else value for name, value in overrides.items() if name in config},
+            hash_of_configs(files),
+        )
+
+
+def selected_weights(select: str, split: Mapping[str, Sequence[Any]]) -> str:
+    """File of the weights to predict with: the "last" ones in model.pt, or in best.pt those that validated "best".
+
+    Args:
+        select: one of both.
+        split: cases of "train", "validation" and "test".
+
+    Raises:
+        ValueError: for another choice, and for "best" without test cases or without validation cases: the cases that
+            weights are chosen on must not score them.
+    """
+    name = {"last": "model.pt", "best": "best.pt"}[look_up_option(select, ("last", "best"))]
+    if select == "best" and not split["test"]:
+        raise ValueError(
+            "select: 'best' would choose the weights on the cases that score them; keep others for scoring by num_test."
+        )
+    if select == "best" and not any("label" in item for item in split["validation"]):
+        raise ValueError("select: 'best' needs a validation case with a mask; add one, or select 'last'.")
+    return name
 
 
 @contextmanager
@@ -158,22 +167,34 @@ def logging_to(path: Path) -> Iterator[None]:
 
 
 def training_workflow(config_dir: str | Path, *configs: str, **overrides: Any) -> ConfigWorkflow:
-    """Read a config of a bundle, and overlays on it, and initialise what it describes.
+    """Load configs of a bundle as MONAI's command line does it.
 
     Args:
-        config_dir: folder of the configs and of metadata.json.
+        config_dir: folder of the configs.
         configs: files in it, a config first.
         overrides: values of its keys.
 
     Returns:
         the workflow, ready to run.
+
+    Raises:
+        ValueError: when no config declares an override.
     """
+    files = [str(Path(config_dir) / config) for config in configs]
+    check_overrides(overrides, ConfigParser.load_config_files(files), " and ".join(configs))
+    workflow = _workflow(Path(config_dir), files, overrides, hash_of_configs(files))
+    workflow.initialize()
+    return workflow
+
+
+def _workflow(config_dir: Path, files: list[str], overrides: Mapping[str, Any], config: str) -> ConfigWorkflow:
     workflow = ConfigWorkflow(
-        config_file=[str(Path(config_dir) / config) for config in configs],
-        meta_file=str(Path(config_dir) / "metadata.json"),
+        config_file=files,
+        meta_file=str(config_dir / "metadata.json"),
         logging_file=False,
         workflow_type="train",
         **overrides,
     )
-    workflow.initialize()
+    if "run_key" in workflow.parser:
+        workflow.parser["run_key"]["config"] = config
     return workflow

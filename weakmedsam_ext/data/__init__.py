@@ -1,14 +1,15 @@
 """Readers of public layouts, image-level labels, slice stores, splits by case, and phantoms in the same layouts."""
 
-from .abdomenct1k import list_abdomenct1k, prepare_abdomenct1k
-from .brats2019 import list_brats2019, prepare_brats2019
 from .clicks import read_clicks
-from .decathlon import decathlon_cases, image_items, require_images
-from .decathlon_split import split_decathlon
-from .few_labels import semi_supervised_items, validation_items
+from .datasets.abdomenct1k import list_abdomenct1k, prepare_abdomenct1k
+from .datasets.brats2019 import list_brats2019, prepare_brats2019
+from .datasets.decathlon import decathlon_cases, image_items, require_images
+from .datasets.decathlon_split import split_decathlon
+from .datasets.la2018 import prepare_la2018
+from .datasets.phantoms import SUBTYPES, HeartPhantom, heart_phantom, write_phantoms
 from .folds import read_split, split_cases
+from .hashes import HashCache, content_hash
 from .image_io import AtomicNibabelWriter, CheckedReader
-from .image_regions import region_hierarchy
 from .io import (
     Grid,
     Volume,
@@ -19,33 +20,34 @@ from .io import (
     load_volume,
     read_grid,
     read_json,
+    set_aside,
     write_json,
     write_nifti,
 )
-from .la2018 import prepare_la2018
-from .mask_datasets import SliceMasks, VolumeMasks
-from .phantoms import SUBTYPES, HeartPhantom, heart_phantom, write_phantoms
+from .labelled_split import semi_supervised_items, validation_items
+from .patients import patients_of
 from .reference_labels import class_numbers, write_reference_labels
-from .region_store import ReadRegionsd, RegionStore, build_region_store
-from .slice_dataset import SliceDataset
-from .slice_geometry import SliceGeometry
-from .slice_labels import SliceLabels, slice_labels_from_masks
-from .slice_labels_csv import slice_labels_from_csv
-from .slice_regions import SliceRegions
-from .slice_store import SlicePreprocessing, SliceStore, build_slice_store
-from .slice_study import SliceStudy
-from .subclass_clustering import SubclassClustering
-from .subclasses import ReadSubclassd, Subclasses
+from .regions.datasets import SliceMasks, SliceRegions, VolumeMasks, VolumeRegionDataset, VolumeRegions
+from .regions.image_regions import region_hierarchy
+from .regions.store import ReadRegionsd, RegionStore, build_region_store, build_volume_regions
+from .slices.dataset import SliceDataset
+from .slices.geometry import SLICE_AXES, SliceGeometry
+from .slices.labels import SliceLabels, slice_labels_from_masks
+from .slices.labels_csv import slice_labels_from_csv
+from .slices.store import SlicePreprocessing, SliceStore, build_slice_store
+from .slices.study import SliceStudy
+from .slices.subclass_clustering import SubclassClustering
+from .slices.subclasses import ReadSubclassd, Subclasses
 from .two_stream_sampler import TwoStreamSampler, collate_two_streams
-from .volume_region_files import VolumeRegions
-from .volume_regions import VolumeRegionDataset, build_volume_regions
 from .volume_store import VolumePreprocessing, VolumeStore, build_volume_store
 
 __all__ = [
+    "SLICE_AXES",
     "SUBTYPES",
     "AtomicNibabelWriter",
     "CheckedReader",
     "Grid",
+    "HashCache",
     "HeartPhantom",
     "ReadRegionsd",
     "ReadSubclassd",
@@ -74,6 +76,7 @@ __all__ = [
     "build_volume_store",
     "check_same_grid",
     "class_numbers",
+    "content_hash",
     "collate_two_streams",
     "decathlon_cases",
     "heart_phantom",
@@ -83,6 +86,7 @@ __all__ = [
     "load_case_mask",
     "load_mask",
     "load_volume",
+    "patients_of",
     "prepare_abdomenct1k",
     "prepare_brats2019",
     "prepare_la2018",
@@ -94,6 +98,7 @@ __all__ = [
     "slice_labels_from_masks",
     "region_hierarchy",
     "require_images",
+    "set_aside",
     "semi_supervised_items",
     "split_cases",
     "split_decathlon",

@@ -1,4 +1,4 @@
-"""Clicks of a user, from a file."""
+"""Read user clicks from a file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .decathlon import image_items
+from .datasets.decathlon import image_items
 from .io import read_json
 
 __all__ = ["read_clicks"]

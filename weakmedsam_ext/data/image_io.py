@@ -1,4 +1,4 @@
-"""Our checks and our atomic writing behind MONAI's `LoadImage` and `SaveImage`."""
+"""Image reader with checks and image writer with atomic writes, for MONAI's `LoadImage` and `SaveImage`."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["AtomicNibabelWriter", "CheckedReader"]
 
 
 class CheckedReader(ImageReader):
-    """Reader of one 3-D volume a file; what is damaged or holds NaN is refused in one sentence, see `load_volume`.
+    """Reader of 3-D volumes that refuses damaged files and NaN with a one-sentence error, see `load_volume`.
 
     {"_target_": "LoadImaged", "keys": "image", "reader": "weakmedsam_ext.data.CheckedReader"}
     """
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """Whether to ask this reader: always, since it says what is wrong with the others' files."""
+        """Accept every file: this reader also tells what is wrong with unsupported ones."""
         return True
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Sequence[Any] | Any:
-        """Put off reading: `LoadImage` turns to other readers when this step raises, and their errors say less."""
+        """Return the path; `get_data` reads it, because `LoadImage` hides errors that are raised here."""
         (path,) = ensure_tuple(data)
         return path
 
@@ -47,7 +47,7 @@ class CheckedReader(ImageReader):
 
 
 class AtomicNibabelWriter(NibabelWriter):
-    """Writer whose files appear complete or not at all.
+    """NIfTI writer whose files appear complete or not at all.
 
     {"_target_": "SaveImaged", "keys": "pred", "writer": "weakmedsam_ext.data.AtomicNibabelWriter", ...}
     """
@@ -55,9 +55,9 @@ class AtomicNibabelWriter(NibabelWriter):
     def set_data_array(
         self, data_array: NdarrayOrTensor, channel_dim: int | None = 0, squeeze_end_dims: bool = True, **kwargs: Any
     ) -> None:
-        """Take the voxels, with the channel last unless it is the only one.
+        """Set the voxels, channel last, without the channel axis if there is one channel.
 
-        MONAI's own takes away the last axis of a volume of one slice too, so that the mask is not on its image's grid.
+        MONAI's writer also drops the last axis of single-slice volumes, which changes the grid.
 
         Args:
             data_array: the voxels.

@@ -1,4 +1,4 @@
-"""Reading volumes with checks, and writing files that are either complete or absent."""
+"""Read volumes with checks; write files atomically."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ __all__ = [
     "naming_full_disk",
     "read_grid",
     "read_json",
+    "set_aside",
     "write_json",
     "write_nifti",
 ]
@@ -41,7 +43,7 @@ AFFINE_TOLERANCE = 1e-3  # mm; headers store single precision
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Where the voxels of a file lie: array shape, and the matrix from voxel indices to RAS millimetres."""
+    """Grid of a volume file: array shape, and affine from voxel indices to RAS millimetres."""
 
     path: Path
     shape: tuple[int, int, int]
@@ -57,7 +59,7 @@ class Volume(Grid):
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path to write to; it becomes `path` when the block ends without an error.
+    """Context with a temporary path that becomes `path` if the block ends without an error.
 
     A process that is killed leaves no `path` that looks finished, at most a file that ends in ".partial". Its name
     holds the process id, so that two runs that fill the same folder do not write into each other's file.
@@ -75,13 +77,26 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def naming_full_disk(path: str | Path) -> Iterator[None]:
-    """Add the file's name to the error of a full disk, which numpy and torch raise without."""
+    """Add the file name to disk-full errors, which numpy and torch raise without it."""
     try:
         yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def set_aside(path: str | Path) -> None:
+    """Delete a result that is to be made anew; weights and what is known of them become `*.previous.pt` and `.json`."""
+    path = Path(path)
+    if path.suffix == ".pt" and path.exists():
+        for old in (path, path.with_suffix(".json")):
+            if old.exists():
+                old.replace(old.with_name(f"{old.stem}.previous{old.suffix}"))
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(content: Any, path: str | Path) -> None:
@@ -113,8 +128,8 @@ def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
     return content
 
 
-def file_hash(path: str | Path, prefix: str = "") -> str:
-    """SHA-256 of a prefix and a file's content, as 32 hexadecimal digits.
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file's content as 32 hexadecimal digits; `content_hash` remembers it.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -122,7 +137,7 @@ def file_hash(path: str | Path, prefix: str = "") -> str:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; correct the path, or download the file again.")
-    digest = hashlib.sha256(prefix.encode())
+    digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
@@ -213,7 +228,7 @@ def load_case_mask(item: Mapping[str, str]) -> Volume:
 
 
 def read_grid(path: str | Path) -> Grid:
-    """Read where a volume's voxels lie, without decoding them where the format allows that (NIfTI).
+    """Read the grid of a volume; NIfTI voxels are not decoded for it.
 
     Raises:
         FileNotFoundError: when there is no such file.

@@ -1,4 +1,4 @@
-"""Reference masks with the values that a segmentation network learns, for the fully supervised upper bound only."""
+"""Reference masks in class numbers, for the fully supervised upper bound only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write_reference_labels(
     output_dir: str | Path,
     progress: bool = True,
 ) -> None:
-    """Write masks in which class k has the value k + 1 and anything else is 0, as pseudo-labels have it.
+    """Write masks in the format of pseudo-labels: class k has the value k + 1, anything else is 0.
 
     This opens the masks: weakly supervised training never calls it.
 
@@ -42,7 +42,7 @@ def write_reference_labels(
 
 
 def class_numbers(mask: np.ndarray, class_map: Mapping[Any, int | Sequence[int]]) -> np.ndarray:
-    """Label values as uint8: class k has k + 1, anything else 0; where classes share a value, the last one has it."""
+    """Convert label values to class numbers, uint8: k + 1 for class k, else 0; the last class wins a shared value."""
     numbers = np.zeros(mask.shape, dtype=np.uint8)
     for number, values in enumerate(class_map.values(), 1):
         numbers[np.isin(mask, values)] = number

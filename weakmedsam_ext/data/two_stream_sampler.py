@@ -1,4 +1,4 @@
-"""Batches of labelled and unlabelled items."""
+"""Sampler and collate function for batches of labelled and unlabelled items."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STREAMS = ("unlabelled", "labelled")
 
 
 class TwoStreamSampler(Sampler[list[int]]):
-    """Indices of batches that hold labelled items first and then unlabelled ones, for `DataLoader(batch_sampler=...)`.
+    """Batch sampler: labelled items first, then unlabelled ones, for `DataLoader(batch_sampler=...)`.
 
     Each stream is one fresh permutation after the other, as long as the epoch lasts. An epoch is one pass over one of
     the streams, rounded up to whole batches, or any number of batches: workers of a loader start once an epoch, so it
@@ -108,7 +108,7 @@ def _endless(indices: Sequence[int], seed: int) -> Iterator[int]:
 
 
 def collate_two_streams(batch: Sequence[Any]) -> dict[str, Any]:
-    """Make a batch of items of which only some have a label, for `DataLoader(collate_fn=...)`.
+    """Collate items of which only some have a label, for `DataLoader(collate_fn=...)`.
 
     Args:
         batch: dictionaries, or lists of them as transforms give that cut several patches.

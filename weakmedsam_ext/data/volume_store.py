@@ -1,43 +1,53 @@
-"""Volumes resampled once to one voxel size, as memory-mapped arrays."""
+"""Store of memory-mapped volumes; each volume is resampled once to one voxel size."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Orientation, Spacing
+from monai.utils import ensure_tuple, ensure_tuple_rep
 from scipy.ndimage import gaussian_filter
-from tqdm import tqdm
 
-from .array_store import ArrayStore, array_path, check_percentiles, images_by_case, save_array, scale_percentiles
-from .io import Volume, file_hash, load_volume
+from .array_store import (
+    ArrayStore,
+    array_path,
+    check_percentiles,
+    is_complete,
+    keyed_volumes,
+    save_array,
+    scale_percentiles,
+)
+from .io import Volume, load_volume
 
 __all__ = ["VolumePreprocessing", "VolumeStore", "build_volume_store"]
 
-FORMAT = 1  # part of every key: raise it when the same settings give other numbers
+FORMAT = 2  # part of every key: raise it when the same settings give other numbers
 
 
 @dataclass(frozen=True)
 class VolumePreprocessing:
-    """From a volume in any unit and orientation to 0..1 on cubic voxels, axes to the right, front and head (RAS).
+    """Preprocessing of a volume to 0..1, one voxel size and RAS order.
 
     Args:
-        spacing: side of a voxel in mm.
+        spacing: size of a voxel to the right, front and head in mm; one number for cubes.
         percentiles: of the volume's intensities that become 0 and 1; what lies outside is clipped.
     """
 
-    spacing: float = 2.0
+    spacing: float | Sequence[float] = 2.0
     percentiles: tuple[float, float] = (0.5, 99.5)
 
     def __post_init__(self) -> None:
         check_percentiles(self.percentiles)
-        if not self.spacing > 0:
-            raise ValueError(f"spacing: expected a positive number of mm, but got {self.spacing}.")
+        sizes = ensure_tuple(self.spacing)
+        if len(sizes) not in (1, 3) or not all(size > 0 for size in sizes):
+            raise ValueError(f"spacing: expected one or three positive numbers of mm, but got {self.spacing}.")
+        object.__setattr__(self, "spacing", tuple(map(float, ensure_tuple_rep(self.spacing, 3))))
 
     def __call__(self, volume: Volume) -> np.ndarray:
         """Preprocess an image.
@@ -50,7 +60,8 @@ class VolumePreprocessing:
         """
         scaled = np.asarray(scale_percentiles(volume, self.percentiles))
         # voxels that are skipped by larger steps count too; the width is that of MONAI's Resize
-        steps = self.spacing / np.linalg.norm(volume.affine[:3, :3], axis=0)
+        along = nib.io_orientation(volume.affine)[:, 0].astype(int)  # the RAS axis of every array axis
+        steps = np.asarray(self.spacing)[along] / np.linalg.norm(volume.affine[:3, :3], axis=0)
         smooth = gaussian_filter(scaled, np.maximum(0, (steps - 1) / 2))
         return self._resampled(smooth, volume.affine, "bilinear").clip(0, 1)
 
@@ -62,7 +73,7 @@ class VolumePreprocessing:
         image = MetaTensor(torch.from_numpy(array.astype(np.float32))[None], affine=torch.from_numpy(affine))
         # MONAI's way from the axis codes to letters changed in 1.5; given letters hold in all versions
         axes = Orientation(axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S")))
-        grid = Compose([axes, Spacing((self.spacing,) * 3, mode=mode, padding_mode="border", diagonal=False)])
+        grid = Compose([axes, Spacing(self.spacing, mode=mode, padding_mode="border", diagonal=False)])
         return grid(image)[0].numpy()
 
 
@@ -84,7 +95,7 @@ class VolumeStore(ArrayStore):
 def build_volume_store(
     cases: Sequence[Mapping[str, str]],
     root: str | Path,
-    spacing: float = 2.0,
+    spacing: float | Sequence[float] = 2.0,
     percentiles: Sequence[float] = (0.5, 99.5),
     progress: bool = True,
 ) -> VolumeStore:
@@ -107,14 +118,12 @@ def build_volume_store(
         ValueError: when there is no case or one twice, a volume is damaged, not 3-D or constant, or a setting is wrong.
     """
     lower, upper = percentiles
-    preprocessing = VolumePreprocessing(float(spacing), (float(lower), float(upper)))
-    images = images_by_case(cases)
+    preprocessing = VolumePreprocessing(spacing, (float(lower), float(upper)))
     root = Path(root).expanduser().absolute()
-    settings = json.dumps(["volume", FORMAT, asdict(preprocessing)])
+    settings = ["volume", FORMAT, asdict(preprocessing)]
     keys = {}
-    for case, path in tqdm(images.items(), desc=f"volume store {spacing} mm", unit="case", disable=not progress):
-        keys[case] = file_hash(path, prefix=settings)
-        array = array_path(root, keys[case])
-        if not array.exists():
-            save_array(preprocessing(load_volume(path)).astype(np.float16), array)
+    for case, path, key in keyed_volumes(cases, root, settings, f"volume store {spacing} mm", progress):
+        keys[case] = key
+        if not is_complete(array_path(root, key)):
+            save_array(preprocessing(load_volume(path)).astype(np.float16), array_path(root, key))
     return VolumeStore(root, keys, preprocessing)

@@ -7,11 +7,9 @@ from .promptable_evaluator import PromptableEvaluator, click_iou
 from .promptable_trainer import PromptableTrainer
 from .prompted_generalist import PROMPTS, PromptedGeneralist, PseudoMask, build_generalist
 from .semi_supervised_engine import SemiSupervisedTrainer
-from .semi_supervised_methods import METHODS, semi_supervised_trainer
 from .weight_schedules import SigmoidRampdown, SigmoidRampup, sigmoid_rampdown, sigmoid_rampup
 
 __all__ = [
-    "METHODS",
     "PROMPTS",
     "AdversarialTrainer",
     "ClickRound",
@@ -28,7 +26,6 @@ __all__ = [
     "UncertaintyAwareMeanTeacherTrainer",
     "build_generalist",
     "click_iou",
-    "semi_supervised_trainer",
     "sigmoid_rampdown",
     "sigmoid_rampup",
 ]

@@ -1,4 +1,4 @@
-"""Training against a discriminator that looks for cases without masks."""
+"""Adversarial training: a discriminator recognises segmentations of unlabelled images."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class AdversarialTrainer(SemiSupervisedTrainer):
     """Deep adversarial network, DAN (Zhang et al., MICCAI 2017).
 
     The discriminator learns to tell segmentations of labelled volumes from those of unlabelled ones; the specialist
-    learns to segment unlabelled volumes so that it cannot. Both use the predictions of one forward pass. The
+    learns to segment unlabelled volumes like labelled ones. Both use the predictions of one forward pass. The
     discriminator steps once an iteration with unlabelled items, in single precision; "discriminator_loss" is in the
-    output. Its state and that of its optimiser belong to the objects of `ResumableEpochs`.
+    output. Give `ResumableEpochs` the discriminator and its optimiser too.
 
     Args:
         args: see `SemiSupervisedTrainer`.
         discriminator: called with images and softmaxes, gives logits (B, 1), see `MaskDiscriminator`.
         discriminator_optimizer: of its parameters; published is Adam with lr 1e-4 and betas (0.9, 0.99).
-        adversarial_weight: of the specialist's adversarial loss at every iteration from 0.
+        adversarial_weight: weight of the specialist's adversarial loss at every iteration from 0.
         kwargs: see `SemiSupervisedTrainer`.
 
     Raises:
@@ -53,11 +53,11 @@ class AdversarialTrainer(SemiSupervisedTrainer):
         self.discriminator = discriminator
         self.discriminator_optimizer = discriminator_optimizer
         self.unlabelled_losses["adversarial"] = (adversarial_weight or SigmoidRampup(), self._adversarial_loss)
-        # the last event at which "pred" is sure to be what the network said
+        # later events may replace "pred" in the output
         self.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._train_discriminator)
 
     def _adversarial_loss(self, image: Tensor, logits: Tensor) -> Tensor:
-        self.discriminator.eval().requires_grad_(False)  # it is a judge here, not a pupil
+        self.discriminator.eval().requires_grad_(False)  # it is not trained by this loss
         verdict = self.discriminator(image, logits.softmax(1))
         self.discriminator.requires_grad_(True)
         return F.binary_cross_entropy_with_logits(verdict, torch.ones_like(verdict))

@@ -1,4 +1,4 @@
-"""A dialogue between a simulated user and a promptable network, as one forward pass."""
+"""Simulated dialogues between a user and a promptable network, as one forward pass."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from typing import NamedTuple
 import torch
 from monai.utils import look_up_option
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..losses import clicked_regions, mask_iou, region_numbers
-from ..networks import Prompter, select_masks
+from ..networks import ClickDialogue, NextClick, Prompter, select_masks
 from ..transforms import simulate_clicks
-from ..transforms.click_simulation import CLICK_RULES, draw_numbers, pick_true
+from ..transforms.click_simulation import draw_numbers, pick_true
 
 __all__ = ["ClickRound", "ClickRounds", "Dialogues"]
 
 FIRST_CLICKS = ("places", "regions")
-NUM_SCALES = 3  # as many as a click has masks: more cost time, and every scale is drawn sooner or later
+NUM_SCALES = 3  # targets of a click, as many as its masks; over many batches every scale is drawn
 
 
 class ClickRound(NamedTuple):
@@ -37,7 +36,7 @@ class ClickRound(NamedTuple):
 
 
 class Dialogues(NamedTuple):
-    """What was said about a batch.
+    """All rounds of the dialogues about a batch.
 
     Attributes:
         rounds: one for each click; the first may be in two parts, see `ClickRounds`.
@@ -49,27 +48,25 @@ class Dialogues(NamedTuple):
 
 
 class ClickRounds(nn.Module):
-    """Click on regions, look at the answers, correct them.
+    """Click on regions, look at the answers, correct them, as in SAM's training (Kirillov et al., ICCV 2023).
 
-    As in SAM's training (Kirillov et al., ICCV 2023): Q first clicks an image at random places, answered by three masks
-    for the scales that a click may mean; of more than three, three are drawn for every batch. One random scale of every
-    click is what the user wants. The mask that fits it best is corrected: the next click lies anywhere in the error,
-    all clicks so far and the last logits (detached, where the network takes masks) are the prompt, and the network
-    answers by its single mask. Networks without background clicks are clicked only on what is missing.
+    Every image gets Q first clicks. A click may mean a region of any scale, and the network answers it with three
+    masks; of more than three scales, three are drawn for every batch. Then one random scale of every click is wanted,
+    and the mask that fits it best is corrected in a `ClickDialogue`, which the network answers with its single mask.
 
-    SAM asks for the single mask after several clicks only. Here a share of the first clicks of every image asks for it
-    too, for the scale that the user wants. As nothing tells the network which that is, it learns where most scales
-    agree. Random numbers come from PyTorch's generator of the CPU.
+    SAM asks for the single mask only after several clicks. Here a share of the first clicks of every image asks for it
+    too. The wanted scale is hidden from the network, so the single mask learns the consensus of the scales. Random
+    numbers come from PyTorch's generator of the CPU.
 
     Args:
         network: promptable network, see `Prompter`.
         num_clicks: first clicks an image, Q.
         num_rounds: clicks of a dialogue, at least 1 (no corrections).
         single_share: part of the first clicks that asks for the single mask, in 0..1, rounded to whole clicks.
-        first_clicks: "places": every place is as likely as any other, so large regions get most clicks; "regions":
-            every region of a random scale is, which keeps the air around a body from being all that is learnt.
+        first_clicks: "places": every clickable place is equally likely, so large regions get most clicks; "regions":
+            every region of a random scale is equally likely, so that small regions are learnt too.
         with_features: also give the features of every cell.
-        corrections: where in the error the next click lies, a rule of `simulate_clicks`.
+        next_click: draws the clicks that correct; `simulate_clicks` with its rule "uniform" unless given.
 
     Raises:
         ValueError: when a setting is out of range or unknown.
@@ -83,7 +80,7 @@ class ClickRounds(nn.Module):
         single_share: float = 0.25,
         first_clicks: str = "places",
         with_features: bool = False,
-        corrections: str = "uniform",
+        next_click: NextClick = simulate_clicks,
     ) -> None:
         super().__init__()
         for name, value in (("num_clicks", num_clicks), ("num_rounds", num_rounds)):
@@ -97,7 +94,7 @@ class ClickRounds(nn.Module):
         self.num_multiple = num_clicks - round(single_share * num_clicks)
         self.first_clicks: str = look_up_option(first_clicks, FIRST_CLICKS)
         self.with_features = with_features
-        self.corrections: str = look_up_option(corrections, tuple(CLICK_RULES))
+        self.next_click = next_click
 
     def forward(self, image: Tensor, regions: Tensor) -> Dialogues:
         """Hold the dialogues.
@@ -140,15 +137,11 @@ class ClickRounds(nn.Module):
             return Dialogues(rounds, features)
 
         wanted = _regions_of_scale(regions, points[:, :, 0], scale)
-        previous = torch.cat([_best_fitting(x.detach(), target[:, part]) for part, x, _ in answers], dim=1)
+        best = torch.cat([_best_fitting(x.detach(), target[:, part]) for part, x, _ in answers], dim=1)
+        dialogue = ClickDialogue(self.prompter, embedding, wanted, self.next_click, False, points, labels, best)
         for _ in range(self.num_rounds - 1):
-            point, label = self._correct(previous, wanted)
-            points = torch.cat([points, point], dim=2)
-            labels = torch.cat([labels, label.where(weight.unsqueeze(2) > 0, -1)], dim=2)
-            earlier = previous if self.prompter.takes_masks else None
-            logits, iou = self.prompter.answer(embedding, points, labels, mask_logits=earlier)
-            rounds.append(ClickRound(logits, iou, target, weight))
-            previous = logits.detach()
+            dialogue.click()
+            rounds.append(ClickRound(*dialogue.ask(), target, weight))
         return Dialogues(rounds, features)
 
     def _parts(self) -> list[tuple[slice, bool]]:
@@ -157,25 +150,13 @@ class ClickRounds(nn.Module):
         return [(part, multimask) for part, multimask in parts if part.start < part.stop]
 
     def _first_clicks(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Points (B, Q, 1, dims) and labels (B, Q, 1), -1 where an image has no place to click."""
         clickable = (regions >= 0).all(1)
         if self.first_clicks == "regions":
             clickable = _any_regions(regions, clickable, self.num_clicks).flatten(0, 1)
         else:
             clickable = clickable.repeat_interleave(self.num_clicks, dim=0)
-        return self._click(torch.zeros_like(clickable), clickable)
-
-    def _correct(self, logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Click into the error of masks (B, Q, 1, *grid) that should be bool (B, Q, *spatial)."""
-        mode = "bilinear" if wanted.ndim == 4 else "trilinear"
-        size = tuple(wanted.shape[2:])
-        answer = F.interpolate(logits.flatten(0, 1).float(), size, mode=mode, align_corners=False)[:, 0] > 0
-        return self._click(answer, wanted.flatten(0, 1), self.corrections, not self.prompter.takes_background_clicks)
-
-    def _click(
-        self, answer: Tensor, wanted: Tensor, rule: str = "uniform", positive_only: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """One click in each of bool (B * Q, *spatial): points (B, Q, 1, dims), labels (B, Q, 1)."""
-        points, labels = simulate_clicks(answer, wanted, rule, positive_only=positive_only)
+        points, labels = simulate_clicks(torch.zeros_like(clickable), clickable)
         return points.unflatten(0, (-1, self.num_clicks)).unsqueeze(2), labels.view(-1, self.num_clicks, 1)
 
 

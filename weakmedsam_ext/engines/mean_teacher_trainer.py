@@ -1,4 +1,4 @@
-"""Training with a teacher that is the average of its student."""
+"""Mean-teacher training: the teacher is the moving average of its student."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["MeanTeacherTrainer", "UncertaintyAwareMeanTeacherTrainer"]
 
 
 class MeanTeacherTrainer(SemiSupervisedTrainer):
-    """Mean teacher (Tarvainen and Valpola, NeurIPS 2017): the student should say what its average says of noisy images.
+    """Mean teacher (Tarvainen and Valpola, NeurIPS 2017): the student's prediction should equal its teacher's.
 
-    The teacher sees unlabelled images with noise, N(0, noise^2) clipped to two deviations, drawn by PyTorch's generator
-    of the CPU. As published it works in training mode, with dropout. It follows the student after every step of the
-    optimiser.
+    The teacher sees the unlabelled images with noise, N(0, noise^2) clipped to two deviations, drawn by PyTorch's
+    generator of the images' device. As published it stays in training mode, with dropout. It is updated after every
+    optimiser step.
 
     Args:
         args: see `SemiSupervisedTrainer`.
-        teacher: of `network`.
-        consistency_weight: at every iteration from 0; where it is 0 the teacher is not asked.
+        teacher: average of `network`.
+        consistency_weight: weight of the consistency loss at every iteration from 0; the teacher is not run at 0.
         noise: standard deviation in units of the images, 0 or more. Published is 0.1 for images of mean 0 and deviation
             1 (Yu et al., MICCAI 2019).
         kwargs: see `SemiSupervisedTrainer`.
@@ -60,7 +60,8 @@ class MeanTeacherTrainer(SemiSupervisedTrainer):
     @torch.no_grad()
     def _teach(self, image: Tensor) -> Tensor:
         """Logits of the teacher for one noisy version of every image."""
-        noise = self.noise * torch.randn(image.shape).clamp(-2, 2)
+        # drawn where the image is: nine passes over patches drawn on the CPU take longer than a GPU's whole iteration
+        noise = self.noise * torch.randn(image.shape, device=image.device).clamp(-2, 2)
         return self.teacher.train()(image + noise.to(image))
 
     def _update_teacher(self, engine: Engine) -> None:
@@ -70,7 +71,7 @@ class MeanTeacherTrainer(SemiSupervisedTrainer):
 
 
 class UncertaintyAwareMeanTeacherTrainer(MeanTeacherTrainer):
-    """UA-MT (Yu et al., MICCAI 2019): consistency counts only where several noisy passes of the teacher agree.
+    """UA-MT (Yu et al., MICCAI 2019): consistency only where several noisy passes of the teacher agree.
 
     See `UncertaintyConsistencyLoss`; its threshold rises over the whole training.
 

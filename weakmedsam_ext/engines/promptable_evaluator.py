@@ -1,17 +1,18 @@
-"""Validation of promptable networks on regions or masks, by the same clicks every time."""
+"""Validation of promptable networks on regions or masks, with the same clicks every time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
-from ignite.metrics import Metric
 from monai.engines import SupervisedEvaluator, default_prepare_batch
 from torch import Tensor, nn
 
 from ..losses import mask_iou
+from ..networks import NextClick
+from ..transforms import simulate_clicks
 from .click_rounds import ClickRounds
 from .promptable_trainer import prepare_dialogue
 
@@ -21,8 +22,8 @@ __all__ = ["PromptableEvaluator", "click_iou"]
 class PromptableEvaluator(SupervisedEvaluator):
     """MONAI's `SupervisedEvaluator` for promptable networks: every iteration is a dialogue of `ClickRounds`.
 
-    Batches are those of `PromptableTrainer`; "pred" in the output are the `Dialogues`, see `click_iou`. Random
-    numbers start from the seed at every run and leave those of a training untouched.
+    Batches are those of `PromptableTrainer`; "pred" in the output are the `Dialogues`, see `click_iou`. Every run draws
+    from the seed and does not disturb the random numbers of a training.
 
     Args:
         device: where the network is.
@@ -33,10 +34,8 @@ class PromptableEvaluator(SupervisedEvaluator):
         seed: of the clicks.
         first_clicks: see `ClickRounds`.
         prepare_batch: gives image and regions on the device.
-        key_val_metric: see `SupervisedEvaluator`.
-        additional_metrics: see `SupervisedEvaluator`.
-        val_handlers: see `SupervisedEvaluator`.
-        amp: see `SupervisedEvaluator`.
+        next_click: see `ClickRounds`.
+        kwargs: of `SupervisedEvaluator`, except for decollate: rounds cannot be split into items.
     """
 
     def __init__(
@@ -49,21 +48,16 @@ class PromptableEvaluator(SupervisedEvaluator):
         seed: int = 0,
         first_clicks: str = "places",
         prepare_batch: Callable = default_prepare_batch,
-        key_val_metric: dict[str, Metric] | None = None,
-        additional_metrics: dict[str, Metric] | None = None,
-        val_handlers: Sequence | None = None,
-        amp: bool = False,
+        next_click: NextClick = simulate_clicks,
+        **kwargs: Any,
     ) -> None:
         super().__init__(
             device=torch.device(device),
             val_data_loader=val_data_loader,
-            network=ClickRounds(network, num_clicks, num_rounds, single_share=0.0, first_clicks=first_clicks),
+            network=ClickRounds(network, num_clicks, num_rounds, 0.0, first_clicks, next_click=next_click),
             prepare_batch=partial(prepare_dialogue, prepare_batch),
-            key_val_metric=key_val_metric,
-            additional_metrics=additional_metrics,
-            val_handlers=val_handlers,
-            amp=amp,
-            decollate=False,  # rounds cannot be split into items
+            decollate=False,
+            **kwargs,
         )
         self.seed = seed
 
@@ -77,14 +71,14 @@ class PromptableEvaluator(SupervisedEvaluator):
 def click_iou(output: Mapping[str, Any], click: int = -1) -> Tensor:
     """IoU of the answers with what was wanted, for `ignite.metrics.Average`.
 
-    After the first click every possible target counts, each with the mask that fits it best.
+    After the first click all possible targets count, each with the mask that fits it best.
 
     Args:
         output: of a `PromptableEvaluator`.
-        click: number of the round from 0, or from the end.
+        click: index of the round; negative numbers count from the end.
 
     Returns:
-        scalar, the mean over the prompts that mean something; 0 where none does.
+        scalar, the mean over the prompts with a target; 0 without any.
     """
     logits, _, target, weight = output["pred"].rounds[click]
     found, wanted = (logits > 0).unsqueeze(3), (target > 0.5).unsqueeze(2)  # (B, Q, M, 1, *grid), (B, Q, 1, L, *grid)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import torch
-from ignite.engine import EventEnum
-from ignite.metrics import Metric
-from monai.engines import SupervisedTrainer, default_metric_cmp_fn, default_prepare_batch
+from monai.engines import SupervisedTrainer, default_prepare_batch
 from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ..losses import PromptLoss
+from ..networks import NextClick
+from ..transforms import simulate_clicks
 from .click_rounds import ClickRounds, Dialogues
 
 __all__ = ["PromptableTrainer"]
@@ -25,12 +25,12 @@ class PromptableTrainer(SupervisedTrainer):
     """MONAI's `SupervisedTrainer` for promptable networks: every iteration is a dialogue of `ClickRounds`.
 
     Batches hold "image" (B, C, *spatial) with intensities in 0..1 and "label", region numbers at L scales as integers
-    (B, L, *spatial), negative where nothing is to be clicked: regions found without labels, or masks of other
-    structures (`MaskRegionsd`). The mean of the loss over all answers, plus that of the features, is back-propagated
-    once. Mixed precision and events are those of MONAI: the forward pass holds the whole dialogue, "pred" in the output
-    are the `Dialogues`.
+    (B, L, *spatial), negative where no click may be: regions found without labels, or masks of structures
+    (`MaskRegionsd`). The mean loss over all answers, plus the loss of the features, is back-propagated once. One
+    forward pass holds the whole dialogue, so mixed precision and events are MONAI's; "pred" in the output are the
+    `Dialogues`.
 
-    Handlers, optimiser and checkpoints take the network itself, with several GPUs too.
+    Give handlers, optimiser and checkpoints the network itself, with several GPUs too.
 
     Args:
         device: where training happens.
@@ -46,21 +46,10 @@ class PromptableTrainer(SupervisedTrainer):
         num_rounds: see `ClickRounds`.
         single_share: see `ClickRounds`.
         first_clicks: see `ClickRounds`.
-        corrections: see `ClickRounds`.
         distributed: average gradients over the processes of an initialised torch.distributed group.
-        epoch_length: see `SupervisedTrainer`.
-        non_blocking: see `SupervisedTrainer`.
         prepare_batch: gives image and regions on the device.
-        key_train_metric: see `SupervisedTrainer`.
-        additional_metrics: see `SupervisedTrainer`.
-        metric_cmp_fn: see `SupervisedTrainer`.
-        train_handlers: see `SupervisedTrainer`.
-        amp: see `SupervisedTrainer`.
-        event_names: see `SupervisedTrainer`.
-        event_to_attr: see `SupervisedTrainer`.
-        optim_set_to_none: see `SupervisedTrainer`.
-        to_kwargs: see `SupervisedTrainer`.
-        amp_kwargs: see `SupervisedTrainer`.
+        next_click: see `ClickRounds`.
+        kwargs: of `SupervisedTrainer`, except for decollate: rounds cannot be split into items.
 
     Raises:
         ValueError: when a setting is out of range, or the network is wrapped already.
@@ -80,26 +69,15 @@ class PromptableTrainer(SupervisedTrainer):
         num_rounds: int = 3,
         single_share: float = 0.25,
         first_clicks: str = "places",
-        corrections: str = "uniform",
         distributed: bool = False,
-        epoch_length: int | None = None,
-        non_blocking: bool = False,
         prepare_batch: Callable = default_prepare_batch,
-        key_train_metric: dict[str, Metric] | None = None,
-        additional_metrics: dict[str, Metric] | None = None,
-        metric_cmp_fn: Callable = default_metric_cmp_fn,
-        train_handlers: Sequence | None = None,
-        amp: bool = False,
-        event_names: list[str | EventEnum | type[EventEnum]] | None = None,
-        event_to_attr: dict | None = None,
-        optim_set_to_none: bool = False,
-        to_kwargs: dict | None = None,
-        amp_kwargs: dict | None = None,
+        next_click: NextClick = simulate_clicks,
+        **kwargs: Any,
     ) -> None:
         if isinstance(network, DistributedDataParallel):
             raise ValueError("network: expected the bare network, but got one that is wrapped; use distributed=True.")
         rounds: nn.Module = ClickRounds(
-            network, num_clicks, num_rounds, single_share, first_clicks, feature_loss is not None, corrections
+            network, num_clicks, num_rounds, single_share, first_clicks, feature_loss is not None, next_click
         )
         if distributed:
             # which parameters a dialogue needs depends on its clicks
@@ -111,20 +89,9 @@ class PromptableTrainer(SupervisedTrainer):
             network=rounds,
             optimizer=optimizer,
             loss_function=partial(_dialogue_loss, loss_function or PromptLoss(), feature_loss, feature_weight),
-            epoch_length=epoch_length,
-            non_blocking=non_blocking,
             prepare_batch=partial(prepare_dialogue, prepare_batch),
-            key_train_metric=key_train_metric,
-            additional_metrics=additional_metrics,
-            metric_cmp_fn=metric_cmp_fn,
-            train_handlers=train_handlers,
-            amp=amp,
-            event_names=event_names,
-            event_to_attr=event_to_attr,
-            decollate=False,  # rounds cannot be split into items
-            optim_set_to_none=optim_set_to_none,
-            to_kwargs=to_kwargs,
-            amp_kwargs=amp_kwargs,
+            decollate=False,
+            **kwargs,
         )
 
 
@@ -144,7 +111,7 @@ def _dialogue_loss(
     dialogues: Dialogues,
     regions: Tensor,
 ) -> Tensor:
-    """Every answer counts alike, parts of a round by their number of clicks; what features cost is added."""
+    """Mean loss over all answers (parts of a round weigh by their number of clicks) plus the loss of the features."""
     counts = [one.weight.shape[1] for one in dialogues.rounds]
     losses = [count * loss_function(*one) for count, one in zip(counts, dialogues.rounds, strict=True)]
     total = torch.stack(losses).sum() / sum(counts)

@@ -1,8 +1,9 @@
-"""Pseudo-masks of frozen promptable networks, asked for by the network that is being trained."""
+"""Pseudo-masks of frozen promptable networks, prompted by the network that is being trained."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -10,16 +11,17 @@ from monai.utils import ensure_tuple, ensure_tuple_rep, look_up_option
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..networks import Prompter, build_network
+from ..networks import ClickDialogue, NextClick, Prompter, build_network, resize_masks
 from ..transforms import GENERALIST_NORMALIZATIONS, generalist_input, simulate_clicks
 
 __all__ = ["PROMPTS", "PromptedGeneralist", "PseudoMask", "build_generalist"]
 
 PROMPTS = ("point", "mask", "uncertainty")
+NEXT_CLICK = partial(simulate_clicks, rule="center")
 
 
 class PseudoMask(NamedTuple):
-    """What the generalists say about a batch.
+    """Pseudo-masks of a batch, and how much they count.
 
     Attributes:
         probability: of every foreground class, (B, K, *spatial).
@@ -35,22 +37,21 @@ class PromptedGeneralist(nn.Module):
 
     Prompts are made from the specialist's own logits and from nothing else:
 
-    - "point": clicks, one after the other, where the generalist's answer so far and the specialist's prediction differ
-      (the "center" rule of `simulate_clicks`); each is decoded together with those before it and the last answer's
-      low-resolution logits. A volume whose answer agrees everywhere gets no more clicks.
+    - "point": clicks where the generalist's answer so far and the specialist's prediction differ, see `ClickDialogue`.
+      A volume whose answer agrees everywhere gets no more clicks.
     - "mask": the logits of the foreground, averaged down to the grid of the network's mask prompts.
     - "uncertainty": `num_prompts` such series of clicks, drawn independently. Their mean is the pseudo-mask; the
       standard deviation U over their maps and the specialist's own in every voxel lowers its weight to
       exp(-uncertainty_scale * U).
 
-    Where the specialist predicts nothing, nothing is asked, and the weight is 0. Answers of several networks and
-    prompts are averaged with the IoU that the networks predict as weights. Several classes are asked one after the
-    other on the same embedding. Each network encodes each volume once; all volumes of a batch are decoded together.
-    What is no cube is padded to one, with zeros and background: stretched voxels are not what networks were trained on.
-    Random numbers come from PyTorch's generator of the CPU.
+    Volumes without prediction are not asked about; their weight is 0. Answers of several networks and prompts are
+    averaged, weighted by their predicted IoU. Classes are asked about one after the other on the same embedding. Each
+    network encodes each volume once; all volumes of a batch are decoded together. Non-cubic patches are padded with
+    zeros and background, not stretched, to keep voxels isotropic. Random numbers come from PyTorch's generator of the
+    CPU.
 
-    The networks stay in evaluation mode without gradient. They are read and built by whoever gives them, once a run;
-    keep this module out of the specialist.
+    The networks stay in evaluation mode without gradient. Build them once a run, and keep this module out of the
+    specialist.
 
     Args:
         networks: one or several, for example a `SAMMed3D`, see `Prompter`.
@@ -58,7 +59,8 @@ class PromptedGeneralist(nn.Module):
         prompt: "point", "mask" or "uncertainty".
         num_clicks: clicks of a series at most.
         num_prompts: series for "uncertainty", at least 2.
-        uncertainty_scale: 10 leaves 0.7 % of the weight where the maps are split in halves (U = 0.5).
+        uncertainty_scale: 10 leaves 0.7 % of the weight where half of the maps disagree (U = 0.5).
+        next_click: draws the clicks; `simulate_clicks` with its rule "center" unless given.
 
     Raises:
         ValueError: when there is no network or one that takes no volumes or no masks, or a setting is out of range.
@@ -72,6 +74,7 @@ class PromptedGeneralist(nn.Module):
         num_clicks: int = 10,
         num_prompts: int = 4,
         uncertainty_scale: float = 10.0,
+        next_click: NextClick = NEXT_CLICK,
     ) -> None:
         super().__init__()
         networks = (networks,) if isinstance(networks, nn.Module) else ensure_tuple(networks)
@@ -88,16 +91,17 @@ class PromptedGeneralist(nn.Module):
         self.num_clicks = num_clicks
         self.num_prompts = num_prompts if prompt == "uncertainty" else 1
         self.uncertainty_scale = uncertainty_scale
+        self.next_click = next_click
         self.prompters = nn.ModuleList(Prompter(network) for network in networks)
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> PromptedGeneralist:
-        """Stay in evaluation mode, whatever holds this module."""
+        """Stay in evaluation mode."""
         return super().train(False)
 
     @torch.no_grad()
     def forward(self, image: Tensor, logits: Tensor) -> PseudoMask:
-        """Ask.
+        """Ask for pseudo-masks.
 
         Args:
             image: unlabelled volumes (B, 1, D, H, W).
@@ -124,8 +128,8 @@ class PromptedGeneralist(nn.Module):
         share = share / share.sum(1, keepdim=True).clamp(min=1e-3)
         weight = asked.any(1).to(maps.dtype)[..., None, None, None]
         if self.prompt == "uncertainty":
-            everyone = torch.cat([maps, logits.softmax(1)[:, None, 1:]], dim=1)
-            weight = weight * torch.exp(-self.uncertainty_scale * everyone.std(1, correction=0))
+            opinions = torch.cat([maps, logits.softmax(1)[:, None, 1:]], dim=1)
+            weight = weight * torch.exp(-self.uncertainty_scale * opinions.std(1, correction=0))
         return PseudoMask((share * maps).sum(1), weight)
 
     def _answers(
@@ -138,34 +142,21 @@ class PromptedGeneralist(nn.Module):
         answer = self._answer_mask if self.prompt == "mask" else self._answer_clicks
         classes = [answer(prompter, embedding, cube, k) for k in range(1, logits.shape[1])]
         low, iou, asked = (torch.stack(parts, dim=2) for parts in zip(*classes, strict=True))
-        maps = _resized(low.flatten(1, 2), image.shape[2:]).sigmoid()
+        maps = resize_masks(low.flatten(1, 2), image.shape[2:]).sigmoid()
         return maps.unflatten(1, low.shape[1:3]), iou, asked
 
     def _answer_clicks(self, prompter: Any, embedding: Tensor, cube: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (B, Q, *grid), predicted IoU and whether there was a click (B, Q), for class k."""
-        batch = (len(cube), self.num_prompts)
-        wanted = _predicted(cube, k).repeat_interleave(self.num_prompts, dim=0)  # (B * Q, S, S, S)
-        answered = torch.zeros_like(wanted)
-        points, labels = (
-            wanted.new_zeros((*batch, 0, 3), dtype=torch.long),
-            wanted.new_zeros((*batch, 0), dtype=torch.long),
-        )
-        low = embedding.new_zeros((*batch, 1, *_mask_grid(embedding)), dtype=torch.float32)
-        iou = embedding.new_zeros((*batch, 1), dtype=torch.float32)
-        for click in range(self.num_clicks):
-            point, label = simulate_clicks(
-                answered, wanted, "center", positive_only=not prompter.takes_background_clicks
-            )
-            if (label < 0).all():
+        wanted = _predicted(cube, k).unsqueeze(1).expand(-1, self.num_prompts, -1, -1, -1)
+        dialogue = ClickDialogue(prompter, embedding, wanted, self.next_click)
+        for _ in range(self.num_clicks):
+            if not dialogue.click():
                 break
-            points = torch.cat([points, point.view(*batch, 1, 3)], dim=2)
-            labels = torch.cat([labels, label.view(*batch, 1)], dim=2)
-            answer = prompter.answer(embedding, points, labels, mask_logits=low if click else None)
-            going_on = (label >= 0).view(*batch, 1)
-            low = answer[0].float().where(going_on[..., None, None, None], low)
-            iou = answer[1].float().where(going_on, iou)
-            answered = _resized(low[:, :, 0], wanted.shape[1:]).flatten(0, 1) > 0
-        return low[:, :, 0], iou[:, :, 0], (labels >= 0).any(2)
+            dialogue.ask()
+        asked = (dialogue.labels >= 0).any(2)
+        if dialogue.logits is None or dialogue.iou is None:
+            return cube.new_zeros(*asked.shape, *_mask_grid(embedding)), cube.new_zeros(asked.shape), asked
+        return dialogue.logits[:, :, 0].float(), dialogue.iou[:, :, 0].float(), asked
 
     def _answer_mask(self, prompter: Any, embedding: Tensor, cube: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (B, 1, *grid), predicted IoU and whether class k is predicted (B, 1), which is the mask prompt."""
@@ -202,10 +193,6 @@ def _predicted(logits: Tensor, k: int) -> Tensor:
 def _mask_grid(embedding: Tensor) -> tuple[int, ...]:
     """Size of answers and mask prompts: four times the tokens along every axis in all SAM-like networks."""
     return tuple(4 * size for size in embedding.shape[2:])
-
-
-def _resized(low: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(low, tuple(size), mode="trilinear", align_corners=False)
 
 
 def _check_networks(networks: Sequence[nn.Module]) -> None:

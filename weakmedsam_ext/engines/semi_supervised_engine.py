@@ -28,9 +28,9 @@ class SemiSupervisedTrainer(SupervisedTrainer):
     """MONAI's `SupervisedTrainer` for batches of which only the first items have labels.
 
     Batches hold "image" (B, C, *spatial) and "label" (L, 1, *spatial) with 1 <= L <= B, see `TwoStreamSampler` and
-    `collate_two_streams`. The network sees all images in one pass; `loss_function` gets the labelled items, losses of
-    subclasses and of the generalist only the others. A batch without unlabelled items (unlabelled_per_batch=0) is plain
-    supervised training, whatever the trainer: that is the baseline of every method.
+    `collate_two_streams`. The network sees all images in one pass. `loss_function` gets the labelled items; losses of
+    subclasses and of the generalist get the others. Batches without unlabelled items (unlabelled_per_batch=0) make
+    every trainer plain supervised training, the baseline of all methods.
 
     Mixed precision, accumulation and events are those of MONAI. The output has "image", "label", "pred" (logits of all
     items), "loss" and the parts of the loss before they are weighted: "supervised_loss" and, with unlabelled items,
@@ -40,14 +40,14 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         device: where training happens.
         max_epochs: number of epochs.
         train_data_loader: gives the batches; the epoch of its `TwoStreamSampler` is set.
-        network: the specialist, (B, C, *spatial) to logits (B, K + 1, *spatial).
+        network: the specialist, maps (B, C, *spatial) to logits (B, K + 1, *spatial).
         optimizer: of its parameters.
-        loss_function: of logits and labels of the labelled items. SemiSAM's is MONAI's
+        loss_function: called with logits and labels of the labelled items. SemiSAM's is MONAI's
             DiceCELoss(include_background=False, to_onehot_y=True, softmax=True), SemiSAM+ halves both parts by
             lambda_dice=0.5 and lambda_ce=0.5.
         generalist: supervises the unlabelled items; none unless given.
-        generalist_weight: of its loss at every iteration from 0; `SigmoidRampdown` over the whole training unless
-            given. Where it is 0 the generalist is not asked; without a generalist it is not looked at.
+        generalist_weight: weight of its loss at every iteration from 0; `SigmoidRampdown` over the whole training
+            unless given. The generalist is not run at 0.
         prepare_batch: gives image and label on the device.
         kwargs: of `SupervisedTrainer`, except for decollate: images and labels differ in number.
 

@@ -43,14 +43,14 @@ def sigmoid_rampdown(step: float, num_steps: float, length: float) -> float:
 
 @dataclass(frozen=True)
 class SigmoidRampup:
-    """Weight that rises in stairs: weight * sigmoid_rampup(t // every, length) at iteration t from 0.
+    """Weight that rises in steps: weight * sigmoid_rampup(t // every, length) at iteration t from 0.
 
     The defaults are those of the consistency of UA-MT (Yu et al., MICCAI 2019) and SemiSAM (Zhang et al., BIBM 2024).
 
     Args:
-        weight: in the end.
-        length: stairs until then; SemiSAM+ uses 200.
-        every: iterations a stair.
+        weight: final value.
+        length: steps until then; SemiSAM+ uses 200.
+        every: iterations a step.
 
     Raises:
         ValueError: when `length` is negative or `every` below 1.
@@ -70,16 +70,15 @@ class SigmoidRampup:
 
 @dataclass(frozen=True)
 class SigmoidRampdown:
-    """Weight that falls in stairs: weight * sigmoid_rampup((num_iterations - t) // every, length) at iteration t.
+    """Weight that falls in steps: weight * sigmoid_rampup((num_iterations - t) // every, length) at iteration t.
 
-    The defaults are those of the generalist of SemiSAM (Zhang et al., BIBM 2024), which helps at the start and is left
-    behind.
+    The defaults are those of the generalist of SemiSAM (Zhang et al., BIBM 2024), which helps at the start only.
 
     Args:
         num_iterations: of the whole training, T.
-        weight: until the fall; SemiSAM+ uses 0.1.
-        length: stairs that the fall takes; SemiSAM+ uses 200.
-        every: iterations a stair.
+        weight: initial value; SemiSAM+ uses 0.1.
+        length: steps of the fall; SemiSAM+ uses 200.
+        every: iterations a step.
 
     Raises:
         ValueError: when `length` is negative or `every` below 1.

@@ -1,6 +1,6 @@
 """Ignite handlers: pseudo-labels as volumes, figures, and training that survives being killed."""
 
-from .best_weights import BestWeights, selected_weights
+from .best_weights import BestWeights
 from .click_figures import plot_clicks, write_click_figures
 from .exponential_moving_average import ExponentialMovingAverage
 from .gradient_clipping import GradientClipping
@@ -21,7 +21,6 @@ __all__ = [
     "plot_clicks",
     "plot_prediction",
     "plot_pseudo_label",
-    "selected_weights",
     "write_click_figures",
     "write_prediction_figures",
 ]

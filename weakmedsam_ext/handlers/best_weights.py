@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
-from monai.utils import look_up_option
 from torch import nn
 
 from .weights_file import save_weights
 
-__all__ = ["BestWeights", "selected_weights"]
-
-
-def selected_weights(select: str, split: Mapping[str, Sequence[Any]]) -> str:
-    """File of the weights to predict with: the "last" ones in model.pt, or in best.pt those that validated "best".
-
-    Args:
-        select: one of both.
-        split: cases of "train", "validation" and "test".
-
-    Raises:
-        ValueError: for another choice, and for "best" without test cases or without validation cases: the cases that
-            weights are chosen on must not score them.
-    """
-    name = {"last": "model.pt", "best": "best.pt"}[look_up_option(select, ("last", "best"))]
-    if select == "best" and not split["test"]:
-        raise ValueError(
-            "select: 'best' would choose the weights on the cases that score them; keep others for scoring by num_test."
-        )
-    if select == "best" and not any("label" in item for item in split["validation"]):
-        raise ValueError("select: 'best' needs a validation case with a mask; add one, or select 'last'.")
-    return name
+__all__ = ["BestWeights"]
 
 
 class BestWeights:

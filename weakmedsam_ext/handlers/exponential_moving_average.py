@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from ignite.engine import Engine
 from monai.engines import IterationEvents
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import nn
+
+from ..networks import MeanTeacher
 
 __all__ = ["ExponentialMovingAverage"]
 
 
 class ExponentialMovingAverage:
-    """Exponential moving average of a network's weights; buffers are copied, none is shared.
-
-    After step t (from 1) the average moves by 1 - min(decay, t / (9 + t)) towards the weights, so that a short training
-    does not end with an average of its first steps. Step 1 copies the weights.
+    """Average a network's weights during training, for prediction; see `MeanTeacher`.
 
     To survive being killed, give the handler to `ResumableEpochs` as one of its objects, and `network` as its
     `final_network` if the average is what later stages use. Build it when the network is on its device.
@@ -25,17 +22,15 @@ class ExponentialMovingAverage:
     Args:
         network: that is trained, not wrapped for several GPUs.
         decay: of the average in the long run, in 0..1.
+        warmup: see `MeanTeacher`; at 9 an early average covers about the last tenth of the steps so far.
 
     Raises:
-        ValueError: when `decay` is out of range.
+        ValueError: when `decay` or `warmup` is out of range.
     """
 
-    def __init__(self, network: nn.Module, decay: float = 0.999) -> None:
-        if not 0 <= decay <= 1:
-            raise ValueError(f"decay: expected a value in 0..1, but got {decay}.")
-        self.decay = decay
+    def __init__(self, network: nn.Module, decay: float = 0.999, warmup: float = 9.0) -> None:
         self.trained = network
-        self.average = AveragedModel(network, multi_avg_fn=self._move).requires_grad_(False).eval()
+        self.average = MeanTeacher(network, decay, warmup).eval()
 
     @property
     def network(self) -> nn.Module:
@@ -57,7 +52,3 @@ class ExponentialMovingAverage:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from an earlier state."""
         self.average.load_state_dict(state_dict)
-
-    def _move(self, averaged: Sequence[Tensor], current: Sequence[Tensor], num_averaged: Tensor | int) -> None:
-        step = float(num_averaged) + 1  # the first step only copies, so this is 2 or more
-        get_ema_multi_avg_fn(min(self.decay, step / (9 + step)))(averaged, current, num_averaged)

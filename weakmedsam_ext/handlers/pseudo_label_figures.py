@@ -54,7 +54,7 @@ class PseudoLabelFigures:
         self._seen = 0
 
     def attach(self, engine: Engine) -> None:
-        """Draw while an engine runs whose batch items have "image", "class_label", "case" and "slice"."""
+        """Draw while an engine runs; batch items have "image", "class_label", "case", "slice" and maybe "valid"."""
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
@@ -73,7 +73,8 @@ class PseudoLabelFigures:
     def _draw(self, item: dict[str, Any]) -> None:
         device = self.labeler.kernel.device
         image, label = (torch.as_tensor(item[key]).to(device) for key in ("image", "class_label"))
-        steps = self.labeler.steps(image.unsqueeze(0), label.unsqueeze(0))
+        valid = torch.as_tensor(item["valid"]).to(device).unsqueeze(0) if "valid" in item else None
+        steps = self.labeler.steps(image.unsqueeze(0), label.unsqueeze(0), valid)
         case, index = item["case"], int(item["slice"])
         reference = self.reference(case, index) if self.reference else None
         figure = plot_pseudo_label(image, steps, self.class_names, reference, f"{case}, slice {index}")

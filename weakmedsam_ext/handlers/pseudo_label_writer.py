@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
-from ..data import SliceLabels, SliceStore, read_grid, read_json, write_json, write_nifti
+from ..data import SliceLabels, SliceStore, read_grid, read_json, set_aside, write_json, write_nifti
 from ..networks.cam_pseudo_labeler import soft_to_mask
+
+if TYPE_CHECKING:
+    from ..bundle import RunKey
 
 __all__ = ["PseudoLabelWriter"]
 
-SETTINGS_FILE = "settings.json"
+RECORD = "settings.json"
+logger = logging.getLogger(__name__)
 
 
 class PseudoLabelWriter:
@@ -32,11 +37,8 @@ class PseudoLabelWriter:
         labels: which classes are visible.
         output_dir: gets `<case>.nii.gz` (0 background, k + 1 class k).
         threshold: above which a voxel belongs to a class, see `CAMPseudoLabeler`.
-        settings: whatever the pseudo-labels depend on; files made with other settings are not continued.
+        run_key: of what the pseudo-labels depend on; files of another run are replaced.
         pred_key: where an engine's output items hold the soft maps (K, H, W).
-
-    Raises:
-        ValueError: when `output_dir` holds pseudo-labels of other settings.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class PseudoLabelWriter:
         labels: SliceLabels,
         output_dir: str | Path,
         threshold: float = 0.5,
-        settings: Mapping[str, Any] | None = None,
+        run_key: RunKey | None = None,
         pred_key: str = "pred",
     ) -> None:
         self.images = {item["case"]: item["image"] for item in cases}
@@ -54,15 +56,10 @@ class PseudoLabelWriter:
         self.labels = labels
         self.output_dir = Path(output_dir)
         self.threshold = threshold
-        self.settings = {"threshold": threshold, **(settings or {})}
+        self.run_key = run_key
         self.pred_key = pred_key
         self._visible = {case: set(np.flatnonzero(labels.matrix(case).any(1)).tolist()) for case in self.images}
         self._slices: dict[str, dict[int, Tensor]] = {}
-        record = self.output_dir / SETTINGS_FILE
-        if record.exists() and read_json(record, f"delete {self.output_dir}") != self.settings:
-            raise ValueError(
-                f"{self.output_dir} holds pseudo-labels of other settings; give another output_dir, or delete it."
-            )
 
     @property
     def remaining(self) -> list[str]:
@@ -79,8 +76,14 @@ class PseudoLabelWriter:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def prepare(self) -> None:
-        """Record the settings, and write the cases in which no class is visible."""
-        write_json(self.settings, self.output_dir / SETTINGS_FILE)
+        """Delete what another run has left, and write the cases in which no class is visible."""
+        if self.run_key is not None:
+            record, now = self.output_dir / RECORD, {"key": self.run_key.digest, **self.run_key.record}
+            before = read_json(record, f"delete {self.output_dir}") if record.exists() else now
+            if before != now:
+                logger.info("%s is made anew: %s", self.output_dir, self.run_key.changes(before))
+                set_aside(self.output_dir)
+            write_json(now, record)
         self._slices.clear()
         for case in self.remaining:
             if not self._visible[case]:
@@ -98,9 +101,8 @@ class PseudoLabelWriter:
     def _write(self, case: str, slices: Mapping[int, Tensor]) -> None:
         geometry = self.store.geometry(case)
         num_classes, size = len(self.labels.classes), geometry.img_size
-        maps = torch.zeros(geometry.shape[2], num_classes, size, size)
+        maps = torch.zeros(geometry.num_slices, num_classes, size, size)
         for index, soft in slices.items():
             maps[index] = soft
-        volume = geometry.to_volume(maps).permute(3, 0, 1, 2)  # (Z, K, X, Y)
-        mask = soft_to_mask(volume, self.threshold)[:, 0].permute(1, 2, 0)
+        mask = geometry.from_planes(soft_to_mask(geometry.to_planes(maps), self.threshold))[0]
         write_nifti(mask.numpy(), read_grid(self.images[case]).affine, self.path(case))

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ignite.engine import Engine, Events
 from torch import nn
 
+from ..data import read_json
 from ..networks import load_checkpoint
 
-__all__ = ["WeightsLoader"]
+__all__ = ["WeightsLoader", "check_made_from"]
 
 
 class WeightsLoader:
     """Load a network's weights when an engine starts, strictly, as `load_checkpoint` does.
 
-    MONAI's `CheckpointLoader` does the same for what fits; a file of another network it answers with the names of all
-    tensors of both, this handler with one sentence.
+    On a mismatch this handler raises a one-line error instead of listing every tensor. Where the training has left what
+    the weights were made from beside them, settings that both name must agree: a network that was trained at another
+    spacing runs without an error, and finds nothing.
 
     Args:
         network: where the weights go.
         path: the file; it is opened when the engine starts.
+        settings: name -> value of what the network and its input depend on.
     """
 
-    def __init__(self, network: nn.Module, path: str | Path) -> None:
+    def __init__(self, network: nn.Module, path: str | Path, settings: Mapping[str, Any] | None = None) -> None:
         self.network = network
-        self.path = path
+        self.path = Path(path)
+        self.settings = dict(settings or {})
 
     def attach(self, engine: Engine) -> None:
         """Load before an engine runs."""
@@ -36,7 +43,28 @@ class WeightsLoader:
 
         Raises:
             FileNotFoundError: when there is no such file.
-            ValueError: when the file is damaged or belongs to another network.
+            ValueError: when the file is damaged, belongs to another network, or was trained with other settings.
         """
+        check_made_from(self.path, self.settings)
         load_checkpoint(self.network, self.path)
         engine.logger.info("weights of %s", self.path)
+
+
+def check_made_from(path: Path, settings: Mapping[str, Any]) -> None:
+    """Check settings against those that weights were trained with, if these are known.
+
+    Raises:
+        ValueError: when one differs.
+    """
+    record = path.with_suffix(".json")
+    if not record.exists():
+        return
+    trained = read_json(record, "delete it").get("settings", {})
+    for name, value in settings.items():
+        now = json.loads(json.dumps(value))
+        if name in trained and trained[name] != now:
+            raise ValueError(
+                f"{path} was trained with {name} {json.dumps(trained[name])}, but this run has {json.dumps(now)}; give "
+                f"--{name} {json.dumps(trained[name])}, or pack the weights with their settings: "
+                "python -m weakmedsam_ext package --run."
+            )

@@ -1,4 +1,4 @@
-"""Losses between a network that learns and what another one says about the same image."""
+"""Consistency losses: a network learns from the predictions of another one for the same image."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class ConsistencyLoss(nn.Module):
 
 
 class UncertaintyConsistencyLoss(nn.Module):
-    """`ConsistencyLoss` over the voxels that the teacher is certain about (Yu et al., UA-MT, MICCAI 2019).
+    """`ConsistencyLoss` over the voxels where the teacher is certain (Yu et al., UA-MT, MICCAI 2019).
 
-    Certain are those where the entropy of the mean of T noisy teacher passes is below (0.75 + 0.25 ramp) ln C. The
-    voxels that are left out do not count in the mean either; without any the loss is 0.
+    A voxel is certain where the entropy of the mean of T noisy teacher passes is below (0.75 + 0.25 ramp) ln C. The
+    mean is over the certain voxels; without any the loss is 0.
     """
 
     def forward(self, logits: Tensor, teacher_logits: Tensor, mean_probability: Tensor, ramp: float) -> Tensor:
@@ -66,8 +66,8 @@ class UncertaintyConsistencyLoss(nn.Module):
 class GeneralistLoss(nn.Module):
     """Weighted mean squared difference of the foreground softmax to pseudo-masks (Zhang et al., SemiSAM, BIBM 2024).
 
-    The mean is over all voxels, whatever their weights: a volume about which the generalist is uncertain everywhere
-    teaches less than one about which it is certain, and a volume without pseudo-mask (weight 0) nothing.
+    The mean is over all voxels and is not divided by the weights, so a volume with low weights contributes less, and a
+    volume without pseudo-mask (weight 0) nothing.
     """
 
     def forward(self, logits: Tensor, pseudo_mask: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Loss of a promptable network whose answer to an ambiguous click is several masks."""
+"""Loss of a promptable network that answers an ambiguous click with several masks."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def mask_iou(found: Tensor, wanted: Tensor, spatial_dims: int) -> Tensor:
 class PromptLoss(nn.Module):
     """Focal and Dice loss (20:1) of the masks plus the squared error of the predicted IoU (Kirillov et al., ICCV 2023).
 
-    A click may mean any of L targets, and the network answers by M masks. Assignments:
+    A click may mean any of L targets, and the network answers with M masks. Assignments:
 
-    - "minimum": every target is learnt by the mask that fits it best, so the masks divide the targets among themselves.
-      With a small weight every mask learns every target: a mask that never fits best would never learn (Rupprecht et
-      al., ICCV 2017). Each mask predicts its IoU with the target that it fits best.
-    - "order": mask i learns target i, and predicts its IoU with that; M and L are equal.
+    - "minimum": the mask that fits a target best learns it. With the small weight `spread` all masks learn it, since a
+      mask that never fits best would learn nothing (Rupprecht et al., ICCV 2017). Each mask predicts its IoU with the
+      target that it fits best.
+    - "order": mask i learns target i and predicts its IoU with that; M and L are equal.
 
     Args:
-        focal_weight: of the focal loss.
-        gamma: of the focal loss (Lin et al., ICCV 2017).
+        focal_weight: weight of the focal loss.
+        gamma: exponent of the focal loss (Lin et al., ICCV 2017).
         assignment: "minimum" or "order".
-        spread: weight in 0..1 of the mean over all masks against the best one, for "minimum" only.
+        spread: weight in 0..1 of the mean over all masks; the best one has the rest. For "minimum" only.
 
     Raises:
         ValueError: when a setting is out of range or unknown.
@@ -56,7 +56,7 @@ class PromptLoss(nn.Module):
             logits: masks (B, Q, M, h, w) or (B, Q, M, d, h, w) for Q prompts.
             iou: predicted IoU, (B, Q, M).
             target: (B, Q, L, h, w) or (B, Q, L, d, h, w), the part of every cell that belongs to the target, in 0..1.
-            weight: of every prompt, (B, Q), for example 0 for a prompt that means nothing; all alike unless given.
+            weight: of every prompt, (B, Q), for example 0 for a prompt without target; 1 unless given.
 
         Returns:
             scalar, 0 when all weights are.

@@ -1,4 +1,4 @@
-"""Places of one region have alike features, places of different regions have not."""
+"""Affinity loss: places of one region get similar features, places of different regions do not."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["RegionAffinityLoss"]
 class RegionAffinityLoss(nn.Module):
     """Binary cross-entropy of the affinity of random pairs of places, after AffinityNet (Ahn and Kwak, CVPR 2018).
 
-    The affinity of places i and j is exp(-gain * mean_c |f_ci - f_cj|); it should be the part of the scales at which
-    they are in one region. One place of a pair is anywhere, the other anywhere within `reach` of it, rounded to a cell
-    and moved into the image.
+    The affinity of places i and j is exp(-gain * mean_c |f_ci - f_cj|). Its target is the share of the scales at which
+    both are in one region. The first place of a pair is uniform in the image, the second uniform within `reach` of it,
+    rounded to a cell and clipped to the image.
 
-    It teaches the encoder of a promptable network what belongs together from every pair at once. From clicks alone it
-    learns that only after the decoder has learnt to ask for it.
+    The loss trains the encoder of a promptable network directly. From clicks alone the encoder learns regions only
+    after the decoder has learnt to use its features.
 
     Args:
         num_pairs: pairs an item.
-        reach: largest distance of a pair, in cells of the features.
-        gain: of the distance of features.
+        reach: largest distance within a pair, in cells of the features.
+        gain: factor on the distance of features.
 
     Raises:
         ValueError: when a setting is out of range.

@@ -1,4 +1,4 @@
-"""Targets of promptable pre-training: a click asks for the region around it."""
+"""Targets of promptable pre-training: the regions that contain the clicks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def clicked_regions(regions: Tensor, points: Tensor, size: Sequence[int]) -> Ten
     """
     clicked = region_numbers(regions, points)
     ones = (1,) * len(size)
-    scales = [  # one after the other: whole volumes for every click take much memory
+    scales = [  # one after the other, because whole volumes for every click take much memory
         F.interpolate((scale.unsqueeze(1) == number.reshape(*number.shape, *ones)).float(), tuple(size), mode="area")
         for scale, number in zip(regions.unbind(1), clicked.unbind(2), strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Loss of sub-class exploration: tell classes, and their appearance clusters, apart from image-level labels."""
+"""Loss of sub-class exploration: classify image-level classes and their appearance clusters."""
 
 from __future__ import annotations
 

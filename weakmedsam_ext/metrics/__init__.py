@@ -3,7 +3,7 @@
 from .click_answers import ClickAnswerer, NetworkAnswer, SuperpixelAnswer
 from .click_evaluation import (
     ClickStep,
-    best_first_mask,
+    best_single_click_mask,
     best_superpixel_levels,
     click_dialogue,
     click_steps,
@@ -31,7 +31,7 @@ __all__ = [
     "SliceClickItems",
     "SuperpixelAnswer",
     "VolumeClickItems",
-    "best_first_mask",
+    "best_single_click_mask",
     "best_superpixel_levels",
     "click_dialogue",
     "click_steps",

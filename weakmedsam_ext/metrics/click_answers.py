@@ -1,4 +1,4 @@
-"""Who answers clicks: a promptable network, or the superpixels under the clicks as a baseline."""
+"""Answers to clicks: of a promptable network, or the superpixels under the clicks as a baseline."""
 
 from __future__ import annotations
 
@@ -8,39 +8,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..networks import Prompter, check_first_mask
+from ..networks import Answerer, Prompter, check_single_click_mask
 
 __all__ = ["ClickAnswerer", "NetworkAnswer", "SuperpixelAnswer"]
 
 
-class ClickAnswerer(Protocol):
-    """What `evaluate_clicks` asks."""
-
-    @property
-    def takes_background_clicks(self) -> bool:
-        """Whether points may be labelled 0."""
-
-    @property
-    def takes_masks(self) -> bool:
-        """Whether an earlier answer may be given as mask prompt."""
+class ClickAnswerer(Answerer, Protocol):
+    """An `Answerer` that looks at an item before its first click, for `evaluate_clicks`."""
 
     def start(self, item: Mapping[str, Any]) -> Any:
-        """Look at an item once, before its first click; gets what `SliceClickItems` and `VolumeClickItems` give."""
+        """Look at an item of `SliceClickItems` or `VolumeClickItems`; the result is the `embedding` of `answer`.
 
-    def answer(
-        self, started: Any, points: Tensor, point_labels: Tensor, multimask: bool, mask_logits: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Answer Q prompt sets on one item.
-
-        Args:
-            started: what `start` gave.
-            points: (1, Q, N, 2 or 3) in array index order, in pixels or voxels of the item.
-            point_labels: (1, Q, N), 1 object, 0 background, -1 padding.
-            multimask: the prompts are ambiguous, several masks are welcome.
-            mask_logits: logits of the last answer (1, Q, 1, *grid), for those who take masks.
-
-        Returns:
-            mask logits (1, Q, M, *grid) and predicted IoU (1, Q, M).
+        Points are in array index order, in pixels or voxels of the item; B is 1.
         """
 
 
@@ -49,25 +28,17 @@ class NetworkAnswer:
 
     Args:
         network: see `Prompter`; its input has the size of the items.
-        first_mask: what answers where several masks are welcome, see `Prompter.first_answer`.
+        single_click_mask: which mask answers the first click, see `Prompter.answer_single_click`.
 
     Raises:
         ValueError: when there is no such mask.
     """
 
-    def __init__(self, network: nn.Module, first_mask: int | str | None = None) -> None:
+    def __init__(self, network: nn.Module, single_click_mask: int | str | None = None) -> None:
         self.prompter = Prompter(network)
-        self.first_mask = check_first_mask(first_mask)
-
-    @property
-    def takes_background_clicks(self) -> bool:
-        """Whether points may be labelled 0."""
-        return self.prompter.takes_background_clicks
-
-    @property
-    def takes_masks(self) -> bool:
-        """Whether an earlier answer may be given as mask prompt."""
-        return self.prompter.takes_masks
+        self.takes_background_clicks = self.prompter.takes_background_clicks
+        self.takes_masks = self.prompter.takes_masks
+        self.single_click_mask = check_single_click_mask(single_click_mask)
 
     @torch.no_grad()
     def start(self, item: Mapping[str, Any]) -> Tensor:
@@ -77,15 +48,15 @@ class NetworkAnswer:
 
     @torch.no_grad()
     def answer(
-        self, started: Tensor, points: Tensor, point_labels: Tensor, multimask: bool, mask_logits: Tensor | None
+        self, embedding: Tensor, points: Tensor, point_labels: Tensor, multimask: bool, mask_logits: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """See `ClickAnswerer`."""
+        """Answer by one mask, on the CPU, see `Answerer`."""
         prompts = points.to(self._device), point_labels.to(self._device)
         earlier = None if mask_logits is None else mask_logits.to(self._device)
         if multimask:
-            logits, iou = self.prompter.first_answer(started, *prompts, self.first_mask, earlier)
+            logits, iou = self.prompter.answer_single_click(embedding, *prompts, self.single_click_mask, earlier)
         else:
-            logits, iou = self.prompter.answer(started, *prompts, mask_logits=earlier)
+            logits, iou = self.prompter.answer(embedding, *prompts, mask_logits=earlier)
         return logits.float().cpu(), iou.float().cpu()
 
     @property
@@ -94,7 +65,7 @@ class NetworkAnswer:
 
 
 class SuperpixelAnswer:
-    """Baseline without a network: the regions under the object clicks; the last click in a region decides about it.
+    """Baseline without a network: the regions under the object clicks; the last click in a region counts.
 
     Args:
         level: of the hierarchy of regions, 0 is the finest.
@@ -111,12 +82,12 @@ class SuperpixelAnswer:
         return item["regions"][self.level]
 
     def answer(
-        self, started: Tensor, points: Tensor, point_labels: Tensor, multimask: bool, mask_logits: Tensor | None
+        self, embedding: Tensor, points: Tensor, point_labels: Tensor, multimask: bool, mask_logits: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """See `ClickAnswerer`: logits are 1 or -1, M is 1."""
-        masks = torch.zeros((points.shape[1], *started.shape), dtype=torch.bool)
+        """See `Answerer`: the embedding are the regions of `start`, logits are 1 or -1, M is 1."""
+        masks = torch.zeros((points.shape[1], *embedding.shape), dtype=torch.bool)
         for mask, clicks, labels in zip(masks, points[0], point_labels[0], strict=True):
             for click, label in zip(clicks.tolist(), labels.tolist(), strict=True):
                 if label != -1:
-                    mask[started == started[tuple(click)]] = label == 1
+                    mask[embedding == embedding[tuple(click)]] = label == 1
         return masks[None, :, None].float() * 2 - 1, torch.ones(1, len(masks), 1)

@@ -1,18 +1,18 @@
-"""How well a promptable network finds real structures after one, three and five clicks."""
+"""Evaluation of promptable networks: IoU with real structures after one, three and five clicks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..data import write_json
-from ..networks import FIRST_MASKS, select_masks
+from ..networks import SINGLE_CLICK_MASKS, ClickDialogue
 from ..transforms import simulate_clicks
 from .click_answers import ClickAnswerer, NetworkAnswer, SuperpixelAnswer
 from .evaluation import Evaluation, write_csv
@@ -21,7 +21,7 @@ from .measurement import DECIMALS, statistics
 __all__ = [
     "CLICK_PROTOCOL",
     "ClickStep",
-    "best_first_mask",
+    "best_single_click_mask",
     "best_superpixel_levels",
     "click_dialogue",
     "click_steps",
@@ -38,7 +38,7 @@ ALL = "all classes"
 
 
 class ClickStep(NamedTuple):
-    """Where a dialogue about Q structures is after N clicks.
+    """State of a dialogue about Q structures after N clicks.
 
     Attributes:
         points: (Q, N, 2 or 3) in array index order.
@@ -54,15 +54,13 @@ class ClickStep(NamedTuple):
 def click_steps(
     answerer: ClickAnswerer, item: Mapping[str, Any], num_clicks: int, generator: torch.Generator | None = None
 ) -> Iterator[ClickStep]:
-    """Click on every structure of an item, one click after the other.
+    """Click on every structure of an item, one click after the other, see `ClickDialogue`.
 
-    The first click is answered by the mask of the highest predicted IoU, the next ones by a single mask that also gets
-    the last logits where the answerer takes masks. Logits are resized linearly to the item before they are cut at 0.
-    Who takes no background clicks is clicked only on what is missing. Where there is nothing left to click, the answer
-    stays.
+    Clicks are far from borders (rule "center" of `simulate_clicks`). The first one is answered by the mask of the
+    highest predicted IoU, the next ones by a single mask. Where there is nothing left to click, the answer stays.
 
     Args:
-        answerer: who answers.
+        answerer: a promptable network, for example.
         item: see `SliceClickItems`.
         num_clicks: number of steps.
         generator: of the clicks, on the CPU; PyTorch's own unless given.
@@ -70,21 +68,12 @@ def click_steps(
     Yields:
         the dialogue after each click.
     """
-    wanted = item["structures"]
-    started = answerer.start(item)
-    answer = torch.zeros_like(wanted)
-    logits: Tensor | None = None
-    points = torch.zeros((1, len(wanted), 0, wanted.ndim - 1), dtype=torch.long)
-    labels = torch.zeros((1, len(wanted), 0), dtype=torch.long)
+    next_click = partial(simulate_clicks, rule="center", generator=generator)
+    dialogue = ClickDialogue(answerer, answerer.start(item), item["structures"].unsqueeze(0), next_click)
     for click in range(num_clicks):
-        point, label = simulate_clicks(answer, wanted, "center", generator, not answerer.takes_background_clicks)
-        points = torch.cat([points, point[None, :, None]], dim=2)
-        labels = torch.cat([labels, label[None, :, None]], dim=2)
-        earlier = logits if answerer.takes_masks else None
-        masks, iou = answerer.answer(started, points, labels, click == 0, earlier)
-        logits = select_masks(masks, iou.argmax(2))
-        answer = torch.where(_per_item(label >= 0, answer), _resized(logits, wanted.shape[1:]) > 0, answer)
-        yield ClickStep(points[0], labels[0], answer)
+        dialogue.click()
+        dialogue.ask(multimask=click == 0)
+        yield ClickStep(dialogue.points[0], dialogue.labels[0], dialogue.answered[0])
 
 
 def click_dialogue(
@@ -96,7 +85,7 @@ def click_dialogue(
     """Measure the answers to some numbers of clicks, see `click_steps`.
 
     Args:
-        answerer: who answers.
+        answerer: a promptable network, for example.
         item: see `SliceClickItems`.
         num_clicks: after how many clicks the answer is measured.
         generator: of the clicks, on the CPU; PyTorch's own unless given.
@@ -119,11 +108,11 @@ def evaluate_clicks(
     """Measure the IoU with real structures after some clicks, see `click_dialogue`.
 
     Args:
-        answerer: a promptable network, or who else answers clicks.
+        answerer: a promptable network, or another answerer.
         items: `SliceClickItems` or `VolumeClickItems`; held-out cases.
         output_dir: gets metrics.json and metrics.csv; nothing is written without.
         num_clicks: after how many clicks the answer is measured.
-        seed: of the clicks; first clicks are the same whoever answers.
+        seed: of the clicks; first clicks are the same for every answerer.
         progress: show a progress bar.
 
     Returns:
@@ -140,7 +129,7 @@ def evaluate_clicks(
     answerer = NetworkAnswer(answerer) if isinstance(answerer, nn.Module) else answerer
     found: dict[tuple[str, str], list[list[float]]] = {}
     for number, item in enumerate(tqdm(items, desc="clicks", unit="image", disable=not progress)):
-        # of its own: however many clicks others have had, an item's clicks stay the same
+        # a generator for each item: its clicks do not depend on how many clicks the items before had
         generator = torch.Generator().manual_seed(seed + number)
         scores = torch.stack([*click_dialogue(answerer, item, numbers, generator).values()], dim=1)
         for name, ious in zip(item["classes"], scores.tolist(), strict=True):
@@ -148,16 +137,16 @@ def evaluate_clicks(
     if not found:
         raise ValueError("items: expected at least one structure, but got none; lower min_size, or correct class_map.")
     rows = [_row(*key, ious, numbers) for key, ious in found.items()]
-    settings = {"num_clicks": numbers, "seed": seed, "first_mask": getattr(answerer, "first_mask", None)}
+    settings = {"num_clicks": numbers, "seed": seed, "single_click_mask": getattr(answerer, "single_click_mask", None)}
     return _evaluation(rows, settings, output_dir)
 
 
-def best_first_mask(
+def best_single_click_mask(
     network: nn.Module, training_items: Iterable[Mapping[str, Any]], seed: int = 0, progress: bool = True
 ) -> int | str | None:
-    """Find out which of a network's masks answers a single click best, so how much a click is to mean.
+    """Choose the mask of a network that answers single clicks best.
 
-    To the network the choice is what `best_superpixel_levels` is to the superpixels.
+    This fixes the scale that a click means, as `best_superpixel_levels` does for the superpixels.
 
     Args:
         network: promptable network, see `Prompter`.
@@ -166,14 +155,14 @@ def best_first_mask(
         progress: show a progress bar.
 
     Returns:
-        one of `FIRST_MASKS`, see `Prompter.first_answer`; the first of equals.
+        one of `SINGLE_CLICK_MASKS`, see `Prompter.answer_single_click`; the first one on ties.
 
     Raises:
         ValueError: see `evaluate_clicks`.
     """
-    answers = [NetworkAnswer(network, choice) for choice in FIRST_MASKS]
+    answers = [NetworkAnswer(network, choice) for choice in SINGLE_CLICK_MASKS]
     found = [_mean_iou(evaluate_clicks(one, training_items, None, (1,), seed, progress), 1) for one in answers]
-    return FIRST_MASKS[found.index(max(found))]
+    return SINGLE_CLICK_MASKS[found.index(max(found))]
 
 
 def best_superpixel_levels(
@@ -267,16 +256,6 @@ def _key(number: int) -> str:
 def _mean_iou(run: Evaluation, number: int) -> float:
     values = [row[_key(number)] for row in run.rows]
     return sum(values) / len(values)
-
-
-def _resized(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """(1, Q, 1, *grid) as (Q, *size)."""
-    mode = "bilinear" if len(size) == 2 else "trilinear"
-    return F.interpolate(logits[0], tuple(size), mode=mode, align_corners=False)[:, 0]
-
-
-def _per_item(values: Tensor, like: Tensor) -> Tensor:
-    return values.reshape(-1, *(1,) * (like.ndim - 1))
 
 
 def _iou(answer: Tensor, wanted: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Structures of real masks that are to be clicked: slices of volumes, and patches around structures in volumes."""
+"""Items for the evaluation of clicks: slices, or patches of volumes, with the structures of real masks."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def find_structures(mask: np.ndarray, class_map: ClassMap, min_size: int) -> tup
 
 
 class SliceClickItems:
-    """Slices with the structures that are to be clicked; one case is in memory at a time.
+    """Slices with their structures; one case is in memory at a time.
 
     Gives {"case", "image" float32 (1, H, W) in 0..1, "classes" (Q names), "structures" bool (Q, H, W)} and, with a
-    region store, "regions" int32 (L, H, W). The same settings give the same slices of a case, whatever the others are.
+    region store, "regions" int32 (L, H, W). The slices drawn from a case do not depend on the other cases.
 
     Args:
         slices: the slices.
@@ -101,10 +101,10 @@ class SliceClickItems:
 
 
 class VolumeClickItems:
-    """Patches of volumes around the structures that are to be clicked; one case is in memory at a time.
+    """Patches of volumes, one around every structure; one case is in memory at a time.
 
-    Every structure has a patch of its own, whose centre is that of the structure's box, moved into the volume; what
-    lies outside the patch is neither answered nor counted. Gives {"case", "image" float32 (1, S, S, S) in 0..1,
+    A patch is centred on the box of its structure and moved into the volume; voxels outside the patch are neither
+    answered nor counted. Gives {"case", "image" float32 (1, S, S, S) in 0..1,
     "classes" (one name), "structures" bool (1, S, S, S)} and, with a region store, "regions" int32 (L, S, S, S). Where
     the volume ends within a patch, the image is 0 and the regions are -1.
 

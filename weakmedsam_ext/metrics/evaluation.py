@@ -28,7 +28,7 @@ NUM_NAMED = 3  # missing files that an error shows
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate_predictions` has measured. None stands for a value that does not exist.
+    """Result of `evaluate_predictions`. None stands for a value that does not exist.
 
     Args:
         metrics: content of metrics.json: "protocols", "classes", "cases", and "summary", which is protocol -> class ->

@@ -1,4 +1,4 @@
-"""One structure of one case, measured by both protocols, and the statistics of many of them."""
+"""Measurements of one structure of one case by both protocols, and statistics over many."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PROTOCOLS = {
 }
 METRICS = {"volume": VOLUME_METRICS, "released": RELEASED_METRICS}
 COUNTED = ("missed", "spurious", "empty")
-# far below what matters, far above what the order of a sum in single precision changes
+# coarser than rounding errors of single precision, finer than any difference that matters
 DECIMALS = 6
 
 

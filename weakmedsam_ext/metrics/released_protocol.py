@@ -38,8 +38,8 @@ def compute_released_metrics(y_pred: Tensor, y: Tensor) -> dict[str, Tensor]:
       Jaccard 1, and these are averaged in: a network that predicts nothing looks good where structures are rare.
 
     Where only one of the masks is empty, Dice and Jaccard are 0. Where either is, there are no distances: medpy raises;
-    here they are NaN and left out of means, so slices that are missed altogether do not make them worse. How the
-    released code gets past these slices is not known to us; this is our choice.
+    here they are NaN and left out of means, so slices that are missed altogether do not make them worse. This is our
+    choice; how the released code handles these slices is not known.
 
     Args:
         y_pred: predicted masks of C structures, 0/1.

@@ -1,4 +1,4 @@
-"""What both protocols ask of a predicted and a reference structure before they measure anything."""
+"""Checks, presence and cropping of predicted and reference masks, shared by both protocols."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PRESENCES = ("both", "missed", "spurious", "empty")
 
 
 def presence(y_pred: Tensor, y: Tensor) -> str:
-    """Say which of two masks of one structure hold it.
+    """Tell whether prediction, reference or both contain a structure.
 
     Args:
         y_pred: prediction, any shape; nonzero is inside.

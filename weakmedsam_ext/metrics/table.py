@@ -1,4 +1,4 @@
-"""A table of several evaluations side by side, for the end of a pipeline."""
+"""Plain-text tables of several evaluations side by side."""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@ from .affinity_random_walk import AffinityRandomWalk
 from .cam_pseudo_labeler import CAMPseudoLabeler, PseudoLabelSteps
 from .checkpoints import load_checkpoint
 from .click_affinity import ClickAffinity
-from .click_initialization import aim_at_clicks
+from .click_dialogue import Answerer, ClickDialogue, NextClick
+from .click_initialization import init_click_attention
 from .click_net import ClickNet
 from .click_segmenter import ClickSegmenter
 from .efficient_sam import EfficientSAM
@@ -12,7 +13,8 @@ from .factory import NETWORKS, build_network
 from .mask_discriminator import MaskDiscriminator
 from .mean_teacher import MeanTeacher
 from .prompt_affinity import COMBINATIONS, PromptAffinity, point_grid
-from .prompter import FIRST_MASKS, Prompter, check_first_mask, select_masks
+from .promptable_network import PromptableNetwork
+from .prompter import SINGLE_CLICK_MASKS, Prompter, check_single_click_mask, resize_masks, select_masks
 from .sam_med3d import SAMMed3D
 from .sam_vit import SAMViT
 from .samus import SAMUS
@@ -21,30 +23,35 @@ from .weakmedsam_net import TRAINABLE_POLICIES, WeakMedSAMNet, set_trainable
 
 __all__ = [
     "COMBINATIONS",
-    "FIRST_MASKS",
     "NETWORKS",
     "SAMUS",
+    "SINGLE_CLICK_MASKS",
     "TRAINABLE_POLICIES",
     "AffinityRandomWalk",
+    "Answerer",
     "CAMPseudoLabeler",
     "ClickAffinity",
+    "ClickDialogue",
     "ClickNet",
     "ClickSegmenter",
     "EfficientSAM",
     "MaskDiscriminator",
     "MeanTeacher",
+    "NextClick",
     "PromptAffinity",
+    "PromptableNetwork",
     "Prompter",
     "PseudoLabelSteps",
     "SAMMed3D",
     "SAMViT",
     "ThinVNet",
     "WeakMedSAMNet",
-    "aim_at_clicks",
     "build_network",
-    "check_first_mask",
+    "check_single_click_mask",
+    "init_click_attention",
     "load_checkpoint",
     "point_grid",
+    "resize_masks",
     "select_masks",
     "set_trainable",
 ]

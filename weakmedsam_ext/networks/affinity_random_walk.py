@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from itertools import product
 
 import torch
+from monai.data import MetaTensor
 from monai.utils import look_up_option
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["AffinityRandomWalk", "min_max_scale"]
+__all__ = ["AffinityRandomWalk", "min_max_scale", "plain_tensor"]
 
 _EPS = 1e-6
 # Guide value of the empty cells that pad a row: so far from any real one that the affinity to it is zero.
@@ -48,11 +49,15 @@ class AffinityRandomWalk(nn.Module):
     Shape:
         - cam: (B, C, H, W) or (B, C, D, H, W), finite; with ``renormalize`` its range should be well above 1e-6.
         - guide: (B, G, H, W) or (B, G, D, H, W), finite, such as mask logits or probabilities; scale acts like beta.
+        - valid: bool (B, 1, H, W) or (B, 1, D, H, W), False in cells that are padding; all cells are image without.
+          Padding has no links and no part in scaling, and is 0 in the output. Where the valid cells are a rectangle,
+          the result in it is that of walking on the rectangle alone.
         - output: shape and type of cam.
 
     Raises:
         ValueError: when a setting is unknown or out of range; when cam or guide has a wrong rank, type or values that
-            are not finite; when they do not fit each other; when ``border="cropped"`` meets a volume.
+            are not finite; when they or valid do not fit each other; when an image has no valid cell; when
+            ``border="cropped"`` meets a volume.
 
     References:
         Ahn and Kwak, "Learning Pixel-level Semantic Affinity with Image-level Supervision", CVPR 2018 (AffinityNet).
@@ -85,28 +90,35 @@ class AffinityRandomWalk(nn.Module):
         self.propagation: str = look_up_option(propagation, ("averaging", "diffusion"))
         self.border: str = look_up_option(border, ("full", "cropped"))
 
-    def forward(self, cam: Tensor, guide: Tensor) -> Tensor:
-        """Walk; see the class for shapes and value ranges."""
+    def forward(self, cam: Tensor, guide: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Walk; see the class for shapes and value ranges. Metadata of cam stay."""
+        out = self._forward(plain_tensor(cam), plain_tensor(guide), None if valid is None else plain_tensor(valid))
+        return MetaTensor(out).copy_meta_from(cam) if isinstance(cam, MetaTensor) else out
+
+    def _forward(self, cam: Tensor, guide: Tensor, valid: Tensor | None) -> Tensor:
         recording = torch.compiler.is_compiling() or torch.jit.is_tracing()
         if not recording:
-            self._check(cam, guide)
+            self._check(cam, guide, valid)
         dtype = torch.promote_types(torch.promote_types(cam.dtype, guide.dtype), torch.float32)
         maps, guide = cam.to(dtype), guide.to(dtype)
+        if valid is not None:
+            # padding is as far from any image cell as the cells beyond the border are
+            maps, guide = torch.where(valid, maps, 0.0), torch.where(valid, guide, _OUTSIDE)
         links = _Links(cam.shape[2:], self.radius, self.beta, self.border)
         if recording or (torch.is_grad_enabled() and (cam.requires_grad or guide.requires_grad)):
-            weights = links.weights(guide)
+            weights = links.weights(guide, valid)
             degree = links.spread(torch.ones_like(maps[:, :1]), weights)
-            return self._walk(maps, degree, lambda x: links.spread(x, weights)).to(cam.dtype)
-        return self._walk_in_parts(maps, guide, links).to(cam.dtype)
+            return self._walk(maps, degree, valid, lambda x: links.spread(x, weights)).to(cam.dtype)
+        return self._walk_in_parts(maps, guide, valid, links).to(cam.dtype)
 
-    def _walk(self, maps: Tensor, degree: Tensor, spread: Callable[[Tensor], Tensor]) -> Tensor:
+    def _walk(self, maps: Tensor, degree: Tensor, valid: Tensor | None, spread: Callable[[Tensor], Tensor]) -> Tensor:
         for _ in range(self.num_steps):
             maps = spread(maps) / degree if self.propagation == "averaging" else spread(maps / degree).clone()
             if self.renormalize:
-                maps = min_max_scale(maps)
+                maps = min_max_scale(maps, valid)
         return maps
 
-    def _walk_in_parts(self, maps: Tensor, guide: Tensor, links: _Links) -> Tensor:
+    def _walk_in_parts(self, maps: Tensor, guide: Tensor, valid: Tensor | None, links: _Links) -> Tensor:
         limit = _CPU_ELEMENTS if maps.device.type == "cpu" else _DEVICE_ELEMENTS
         out = torch.empty_like(maps)
         if out.numel() == 0:
@@ -115,13 +127,14 @@ class AffinityRandomWalk(nn.Module):
         images = _parts(maps.shape[0], limit // (2 * links.size * classes[0].stop))
         stencil = _Stencil(links, images[0].stop, classes[0].stop, limit, maps)
         for part in images:
-            stencil.load(guide[part])
+            image = None if valid is None else valid[part]
+            stencil.load(guide[part], image)
             degree = stencil.spread(maps.new_ones(1)).clone()
             for group in classes:
-                out[part, group] = self._walk(maps[part, group], degree, stencil.spread)
+                out[part, group] = self._walk(maps[part, group], degree, image, stencil.spread)
         return out
 
-    def _check(self, cam: Tensor, guide: Tensor) -> None:
+    def _check(self, cam: Tensor, guide: Tensor, valid: Tensor | None) -> None:
         for name, value in (("cam", cam), ("guide", guide)):
             shape = tuple(value.shape)
             if value.ndim not in (4, 5) or 0 in shape[1:]:
@@ -137,6 +150,13 @@ class AffinityRandomWalk(nn.Module):
             raise ValueError(f"guide: expected the spatial size of cam, {want}, but got {got}; resize one of them.")
         if cam.ndim == 5 and self.border == "cropped":
             raise ValueError('border: expected "full" for volumes, but got "cropped"; it is defined for images only.')
+        if valid is None:
+            return
+        want = (len(cam), 1, *cam.shape[2:])
+        if valid.dtype != torch.bool or tuple(valid.shape) != want:
+            raise ValueError(f"valid: expected bool of shape {want}, but got {valid.dtype} of {tuple(valid.shape)}.")
+        if not valid.flatten(1).any(1).all():
+            raise ValueError("valid: expected at least one valid cell in every image, but got none; leave it out.")
 
 
 def _parts(total: int, size: int) -> list[slice]:
@@ -146,11 +166,23 @@ def _parts(total: int, size: int) -> list[slice]:
     return [slice(start, start + size) for start in (min(i * size, total - size) for i in range(count))]
 
 
-def min_max_scale(maps: Tensor) -> Tensor:
-    """Scale each map of (B, C, *shape) to (x - min + 1e-6) / (max - min + 1e-6); a constant map becomes 1."""
+def plain_tensor(x: Tensor) -> Tensor:
+    """A tensor without MONAI's metadata, whose bookkeeping costs time and lacks some operations."""
+    return x.as_tensor() if isinstance(x, MetaTensor) else x
+
+
+def min_max_scale(maps: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Scale each map of (B, C, *shape) to (x - min + 1e-6) / (max - min + 1e-6); a constant map becomes 1.
+
+    Where `valid`, bool (B, 1, *shape), is False, values do not count and become 0.
+    """
     axes = tuple(range(2, maps.ndim))
-    low, high = maps.amin(axes, keepdim=True), maps.amax(axes, keepdim=True)
-    return (maps - low + _EPS) / (high - low + _EPS)
+    if valid is None:
+        low, high = maps.amin(axes, keepdim=True), maps.amax(axes, keepdim=True)
+        return (maps - low + _EPS) / (high - low + _EPS)
+    low = torch.where(valid, maps, torch.inf).amin(axes, keepdim=True)
+    high = torch.where(valid, maps, -torch.inf).amax(axes, keepdim=True)
+    return torch.where(valid, (maps - low + _EPS) / (high - low + _EPS), 0.0)
 
 
 class _Links:
@@ -184,18 +216,23 @@ class _Links:
             x = x.narrow(axis - len(self.shape), 0, size)
         return x
 
-    def starts(self, like: Tensor) -> Tensor:
-        """1 in cells where a link may start, 0 elsewhere, (1, 1, size)."""
+    def starts(self, like: Tensor, valid: Tensor | None = None) -> Tensor:
+        """1 in cells where a link may start, 0 elsewhere, (1 or B, 1, size)."""
         if self.border == "full":
             return like.new_ones(1, 1, self.size)
-        starts, margin = like.new_zeros(1, 1, *self.shape), self.radius - 1
+        margin = self.radius - 1
+        if valid is not None:
+            # cells without padding, which goes on beyond the border, in the margin to the left, right and below
+            padding = F.pad((~valid).to(like.dtype), (margin, margin, 0, margin), value=1.0)
+            return self.flatten(1 - F.max_pool2d(padding, (margin + 1, 2 * margin + 1), 1))[..., : self.size]
+        starts = like.new_zeros(1, 1, *self.shape)
         height, width = (max(size - margin, 0) for size in self.shape)
         starts[..., :height, margin : max(width, margin)] = 1
         return self.flatten(starts)[..., : self.size]
 
-    def weights(self, guide: Tensor) -> list[Tensor]:
+    def weights(self, guide: Tensor, valid: Tensor | None = None) -> list[Tensor]:
         """Affinity of each link at the cell where it starts, (B, 1, size); differentiable."""
-        row, starts = self.flatten(guide, _OUTSIDE), self.starts(guide)
+        row, starts = self.flatten(guide, _OUTSIDE), self.starts(guide, valid)
         here, weakest = row[..., : self.size], torch.finfo(guide.dtype).tiny ** 0.5
         ends = [row[..., step : step + self.size] for step in self.steps]
         # clamped before exp() because a denormal result is slow, zeroed after it
@@ -216,7 +253,7 @@ class _Stencil:
     """The same weights and product in buffers that are allocated once; a product is valid until the next one."""
 
     def __init__(self, links: _Links, batch: int, channels: int, limit: int, like: Tensor) -> None:
-        self.links, self.starts = links, links.starts(like)
+        self.links = links
         self.links_at_once = max(1, limit // (batch * links.size))
         self.weights = like.new_empty(len(links.steps), batch, 1, links.size)
         source = like.new_zeros(batch, channels, links.length)
@@ -230,7 +267,7 @@ class _Stencil:
             for step, weight in zip(links.steps, self.weights.unbind(), strict=True)
         ]
 
-    def load(self, guide: Tensor) -> None:
+    def load(self, guide: Tensor, valid: Tensor | None = None) -> None:
         """Set the weights from a guide (B, G, *shape)."""
         row, channels = self.links.flatten(guide, _OUTSIDE), guide.shape[1]
         here, weakest = row[..., : self.links.size], torch.finfo(guide.dtype).tiny ** 0.5
@@ -240,12 +277,13 @@ class _Stencil:
                 torch.sub(there, here, out=weight)
             else:
                 torch.sum((there - here).abs_(), 1, keepdim=True, out=weight)
+        starts = self.links.starts(guide, valid)
         # exp2() because exp() is threaded at any size
         for some in self.weights.split(self.links_at_once):
             some.abs_().mul_(-self.links.beta / (channels * math.log(2))).clamp_(math.log2(weakest) - 1).exp2_()
             F.threshold(some, weakest, 0.0, inplace=True)
             if self.links.border == "cropped":
-                some.mul_(self.starts)
+                some.mul_(starts)
 
     def spread(self, maps: Tensor) -> Tensor:
         """A times maps, which may be anything that broadcasts to (B, C, *shape)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -10,10 +11,12 @@ from monai.utils import look_up_option
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .affinity_random_walk import AffinityRandomWalk, min_max_scale
+from .affinity_random_walk import AffinityRandomWalk, min_max_scale, plain_tensor
 from .prompt_affinity import PromptAffinity
 
 __all__ = ["CAMPseudoLabeler", "PseudoLabelSteps"]
+
+WEIGHT_EPS = 1e-6
 
 
 class PseudoLabelSteps(NamedTuple):
@@ -24,7 +27,7 @@ class PseudoLabelSteps(NamedTuple):
         guide: guide maps, (B, G, h, w); None without affinity.
         refined: maps after the random walk, (B, K, h, w) in 0..1.
         soft: maps at the image's size, blurred, scaled and gated by the known labels, (B, K, H, W) in 0..1; the maximum
-            of a class that is present is 1.
+            of a class that is present is 1, the padding is 0.
         mask: 0 background, k + 1 for class k, uint8 (B, 1, H, W).
     """
 
@@ -40,7 +43,8 @@ class CAMPseudoLabeler(nn.Module):
 
     CAM -> random walk guided by prompt affinity -> image size -> blur -> classes that the label excludes to zero ->
     threshold. Where classes overlap, the larger value wins. A class that the label names never vanishes: each map is
-    scaled to a maximum of 1 after the blur, and a class that others cover entirely keeps its peak.
+    scaled to a maximum of 1 after the blur, and a class that others cover entirely keeps its peak. Padding around a
+    slice takes no part in scaling, prompts, walk and blur, and belongs to no class.
 
     Args:
         cam_network: network with `backbone` and `class_head`, such as `WeakMedSAMNet`.
@@ -84,12 +88,13 @@ class CAMPseudoLabeler(nn.Module):
         self.kernel: Tensor
         self.register_buffer("kernel", kernel / kernel.sum(), persistent=False)
 
-    def forward(self, image: Tensor, class_label: Tensor) -> Tensor:
+    def forward(self, image: Tensor, class_label: Tensor, valid: Tensor | None = None) -> Tensor:
         """Pseudo-label slices.
 
         Args:
             image: (B, 1 or 3, H, W), intensities in 0..1.
             class_label: (B, K), 1 where the class is known to be visible, else 0.
+            valid: bool (B, 1, H, W), False where the image is padding; all of it is image without.
 
         Returns:
             soft maps (B, K, H, W) or masks (B, 1, H, W), see `output` and `PseudoLabelSteps`.
@@ -97,37 +102,41 @@ class CAMPseudoLabeler(nn.Module):
         Raises:
             ValueError: when shapes or values do not fit.
         """
-        return getattr(self.steps(image, class_label), self.output)
+        return getattr(self.steps(image, class_label, valid), self.output)
 
-    def steps(self, image: Tensor, class_label: Tensor) -> PseudoLabelSteps:
+    def steps(self, image: Tensor, class_label: Tensor, valid: Tensor | None = None) -> PseudoLabelSteps:
         """Pseudo-label slices and return every step; arguments as for a call."""
+        image, class_label = plain_tensor(image), plain_tensor(class_label)
         features, embedding = self.cam_network.backbone.encode(image)  # type: ignore[operator, union-attr]
         cam = self.cam_network.class_head(features).float()  # type: ignore[operator]
         if tuple(class_label.shape) != tuple(cam.shape[:2]):
             raise ValueError(f"class_label: expected shape {tuple(cam.shape[:2])}, but got {tuple(class_label.shape)}.")
         if not ((class_label == 0) | (class_label == 1)).all():
             raise ValueError("class_label: expected 0 or 1 for every class, but got other values.")
-        cam = min_max_scale(_resize(cam, self.walk_size))
-        guide = self._guide(image, embedding)
-        refined = cam if guide is None else self.walk(cam, guide)
-        soft = self._soft(refined, image.shape[-1], class_label > 0)
+        valid = _checked_valid(valid, image)
+        cells = _valid_cells(valid, self.walk_size)
+        cam = min_max_scale(_resize(cam, self.walk_size, _valid_cells(valid, cam.shape[-1])), cells)
+        guide = self._guide(image, embedding, valid)
+        refined = cam if guide is None else self.walk(cam, guide, cells)
+        soft = self._soft(refined, image.shape[-1], cells, valid) * (class_label > 0)[..., None, None]
         return PseudoLabelSteps(cam, guide, refined, soft, soft_to_mask(soft, self.threshold))
 
-    def _guide(self, image: Tensor, embedding: Tensor) -> Tensor | None:
+    def _guide(self, image: Tensor, embedding: Tensor, valid: Tensor | None) -> Tensor | None:
         if self.affinity is None:
             return None
         if self.affinity.backbone is self.cam_network.backbone:
-            return self.affinity.guide(embedding)
-        return self.affinity(image)
+            return self.affinity.guide(embedding, valid)
+        return self.affinity(image, valid)
 
-    def _soft(self, refined: Tensor, size: int, present: Tensor) -> Tensor:
-        radius = len(self.kernel) // 2
-        soft = _resize(refined, size)
-        if radius:
-            # mirrored borders: zeros would darken what touches the border
-            padded = F.pad(soft, (radius,) * 4, mode="reflect")
-            soft = separable_filtering(padded, [self.kernel, self.kernel])[..., radius:-radius, radius:-radius]
-        return min_max_scale(soft) * present[..., None, None]
+    def _soft(self, refined: Tensor, size: int, cells: Tensor | None, valid: Tensor | None) -> Tensor:
+        soft = _resize(refined, size, cells)
+        if len(self.kernel) > 1:
+            soft = _weighted(self._blurred, soft, valid)
+        return min_max_scale(soft, valid)
+
+    def _blurred(self, maps: Tensor) -> Tensor:
+        # mirrored borders: zeros would darken what touches the border
+        return separable_filtering(maps, [self.kernel, self.kernel], mode="reflect")
 
 
 def soft_to_mask(soft: Tensor, threshold: float) -> Tensor:
@@ -146,5 +155,34 @@ def soft_to_mask(soft: Tensor, threshold: float) -> Tensor:
     return mask.to(torch.uint8)
 
 
-def _resize(maps: Tensor, size: int) -> Tensor:
-    return F.interpolate(maps, (size, size), mode="bilinear", align_corners=False)
+def _checked_valid(valid: Tensor | None, image: Tensor) -> Tensor | None:
+    """The mask of valid pixels; None when all are."""
+    if valid is None:
+        return None
+    valid, expected = plain_tensor(valid), (len(image), 1, *image.shape[2:])
+    if tuple(valid.shape) != expected:
+        raise ValueError(f"valid: expected shape {expected}, but got {tuple(valid.shape)}; see SliceDataset.")
+    valid = valid > 0
+    if not valid.flatten(1).any(1).all():
+        raise ValueError("valid: expected at least one valid pixel in every image, but got none; leave it out.")
+    return None if valid.all() else valid
+
+
+def _valid_cells(valid: Tensor | None, size: int) -> Tensor | None:
+    """Cells of a coarser or finer grid of which at least half is valid, and the best ones where there is no such."""
+    if valid is None:
+        return None
+    share = F.adaptive_avg_pool2d(valid.float(), size)
+    return share >= share.amax((2, 3), keepdim=True).clamp(max=0.5)
+
+
+def _resize(maps: Tensor, size: int, valid: Tensor | None) -> Tensor:
+    """Resize maps (B, K, h, w); values where `valid`, bool (B, 1, h, w), is False take no part."""
+    return _weighted(lambda x: F.interpolate(x, (size, size), mode="bilinear", align_corners=False), maps, valid)
+
+
+def _weighted(smooth: Callable[[Tensor], Tensor], maps: Tensor, valid: Tensor | None) -> Tensor:
+    """Smooth or resize maps by means over the valid values only; 0 where none is near."""
+    if valid is None:
+        return smooth(maps)
+    return smooth(torch.where(valid, maps, 0.0)) / smooth(valid.to(maps.dtype)).clamp_min(WEIGHT_EPS)

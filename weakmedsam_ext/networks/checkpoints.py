@@ -98,8 +98,8 @@ def _read(path: Path) -> Mapping[str, Any]:
         if path.suffix == ".safetensors":
             return load_file(path)
         # SAM-Med3D's files also hold the command line of their training; a Namespace only carries attributes
-        torch.serialization.add_safe_globals([argparse.Namespace])
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
         reason = str(error).split("\n")[0]
         raise ValueError(f"checkpoint {path} cannot be read safely ({reason}); {remedy}.") from error

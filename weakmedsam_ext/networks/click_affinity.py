@@ -1,4 +1,4 @@
-"""Masks that follow borders within a token: the affinity of every cell to the places that were clicked."""
+"""Affinity of every cell of a mask to the clicked places, so that masks follow borders within a token."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .channel_norm import ChannelNorm
 __all__ = ["ClickAffinity", "ClickedCells"]
 
 UPSCALING = 4  # cells a token along each axis, in all masks of SAM's kind
-# of the affinity to object clicks, of that to background clicks, and a constant: an untrained network's mask is what
-# has an affinity of more than a half to an object click
+# weights of the affinity to object clicks, of that to background clicks, and of a constant: the mask of an untrained
+# network is where the affinity to an object click exceeds one half
 INITIAL_WEIGHTS = (6.0, -6.0, -3.0)
 
 
 class ClickedCells(NamedTuple):
-    """What a mask decoder gets of a `ClickAffinity`, for R prompt sets.
+    """What a `ClickAffinity` tells the mask decoder about R = B * Q prompt sets.
 
     Attributes:
-        details: to be added to the upscaled embedding, (R, C, *grid).
+        details: of every image, to be added to the upscaled embedding, (B, C, *grid).
         affinity: of every cell to object clicks, to background clicks, and 1, (R, 3, *grid).
-        heads: what the three weigh in the logits of a mask, of its token: one linear layer P -> 3 a mask.
+        heads: linear layers P -> 3, one a mask, from the mask's token to the weights of the three.
     """
 
     details: Tensor
@@ -35,19 +35,19 @@ class ClickedCells(NamedTuple):
 
 
 class ClickAffinity(nn.Module):
-    """Lets the masks of a promptable network follow what is like the places that were clicked.
+    """Adds image details and the similarity to the clicked places to the masks of a promptable network.
 
-    SAM's decoder draws the cells within a token from that token alone, and learns only from the clicks what a click
-    means: a small network that is trained for minutes answers by blocks around the click. Two additions change that:
+    SAM's decoder draws the cells within a token from that token alone, so a small network that is trained for minutes
+    answers with blocks around the click. Two additions change that:
 
-    - **details**: convolutions on the image, at the resolution of the masks, are added to the upscaled embedding, as in
-      SAM 2 (Ravi et al., ICLR 2025). The sum before any prompt are the features of the cells.
-    - **affinity**: exp(-gain * mean_c |f_c(click) - f_c(cell)|), which `RegionAffinityLoss` teaches to be the
-      probability that both are in one region (after AffinityNet, Ahn and Kwak, CVPR 2018). Of several clicks of a kind
-      the nearest in features counts. The token of a mask decides how much all this weighs in its logits.
+    - **Details:** convolutions on the image at the resolution of the masks are added to the upscaled embedding, as in
+      SAM 2 (Ravi et al., ICLR 2025). The sum before any prompt is the feature vector f of every cell.
+    - **Affinity:** exp(-gain * mean_c |f_c(click) - f_c(cell)|) is added to the mask logits, with weights from the
+      mask's token. `RegionAffinityLoss` trains it to be the probability that click and cell are in one region (after
+      AffinityNet, Ahn and Kwak, CVPR 2018). Of several clicks with one label the most similar one counts.
 
-    The network's `encode` appends the details of a token's cells to the channels of its embedding, so that one tensor
-    still holds all that `decode` needs.
+    The network's `encode` appends the details and the features of a token's cells to the channels of its embedding, so
+    that one tensor still holds all that `decode` needs, and every image is upscaled without prompt only once.
 
     Args:
         spatial_dims: 2 or 3.
@@ -56,7 +56,7 @@ class ClickAffinity(nn.Module):
         cell_size: pixels or voxels a cell along each axis.
         detail_dim: hidden channels of the convolutions.
         num_masks: mask tokens of the network.
-        gain: of the distance of features, as in the loss.
+        gain: factor on the distance of features, as in the loss.
     """
 
     def __init__(
@@ -88,36 +88,39 @@ class ClickAffinity(nn.Module):
             nn.init.zeros_(head.get_parameter("weight"))
             head.get_parameter("bias").data = torch.tensor(INITIAL_WEIGHTS)
 
-    def append(self, embedding: Tensor, image: Tensor) -> Tensor:
-        """Append details of images (B, 1 or 3 alike, *spatial) to (B, P, *tokens): (B, P + C * 4^dims, *tokens)."""
-        return torch.cat([embedding, pixelunshuffle(self.details(image[:, :1]), self.spatial_dims, UPSCALING)], dim=1)
+    def append(self, embedding: Tensor, image: Tensor, upscaling: Callable[[Tensor], Tensor]) -> Tensor:
+        """Append details and features of the cells to an embedding.
 
-    def split(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """Undo `append`: the embedding (B, P, *tokens) and the details (B, C, *grid)."""
-        tokens, details = embedding[:, : self.prompt_dim], embedding[:, self.prompt_dim :]
-        return tokens, pixelshuffle(details, self.spatial_dims, UPSCALING)
+        Args:
+            embedding: (B, P, *tokens).
+            image: (B, 1 or 3 alike, *spatial).
+            upscaling: of the mask decoder, maps (B, P, *tokens) to (B, C, *grid).
 
-    def features(self, embedding: Tensor, upscaling: Callable[[Tensor], Tensor]) -> Tensor:
-        """Features of every cell (B, C, *grid) of what `append` gave; the decoder's upscaling maps P to C channels."""
-        tokens, details = self.split(embedding)
-        return upscaling(tokens) + details
+        Returns:
+            (B, P + 2 * C * 4^dims, *tokens).
+        """
+        details = self.details(image[:, :1])
+        cells = (details, upscaling(embedding) + details)
+        return torch.cat([embedding, *(pixelunshuffle(x, self.spatial_dims, UPSCALING) for x in cells)], dim=1)
 
-    def forward(
-        self, embedding: Tensor, upscaling: Callable[[Tensor], Tensor], points: Tensor, point_labels: Tensor
-    ) -> ClickedCells:
+    def split(self, embedding: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Undo `append`: the embedding (B, P, *tokens), details and features (B, C, *grid)."""
+        tokens, cells = embedding[:, : self.prompt_dim], embedding[:, self.prompt_dim :]
+        details, features = (pixelshuffle(x, self.spatial_dims, UPSCALING) for x in cells.chunk(2, dim=1))
+        return tokens, details, features
+
+    def forward(self, embedding: Tensor, points: Tensor, point_labels: Tensor) -> ClickedCells:
         """Compare every cell with the clicks.
 
         Args:
             embedding: of `append`.
-            upscaling: of the mask decoder.
             points: (B, Q, N, dims), in array index order, in pixels or voxels.
             point_labels: (B, Q, N), 1 object, 0 background, others count for neither.
 
         Returns:
-            what the decoder needs, R = B * Q.
+            what the decoder needs.
         """
-        tokens, details = self.split(embedding)
-        features = upscaling(tokens) + details
+        _, details, features = self.split(embedding)
         grid = features.shape[2:]
         cells = [
             (where / self.cell_size).long().clamp(0, size - 1)
@@ -132,4 +135,4 @@ class ClickAffinity(nn.Module):
             affinity.where((point_labels == label).unsqueeze(-1), 0).amax(2) for label in (1, 0)
         ]  # each (B, Q, cells)
         maps = torch.stack([*kinds, torch.ones_like(kinds[0])], dim=2).unflatten(-1, grid)
-        return ClickedCells(details.repeat_interleave(points.shape[1], dim=0), maps.flatten(0, 1), self.heads)
+        return ClickedCells(details, maps.flatten(0, 1), self.heads)

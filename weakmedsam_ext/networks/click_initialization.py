@@ -1,4 +1,4 @@
-"""Initial weights with which a promptable network compares every place with the one under the click."""
+"""Initial weights that let a promptable network attend to its clicks from the first training step."""
 
 from __future__ import annotations
 
@@ -12,35 +12,33 @@ from ._segment_anything import modeling
 from .sam_med3d import SAMMed3D
 from .samus import SAMUSEncoder
 
-__all__ = ["aim_at_clicks"]
+__all__ = ["init_click_attention"]
 
-# Periods of the position features of the first and the last head, in sides of the image: long enough for the attention
-# to have one peak, short enough for the peak to be narrower than most objects
+# Periods of the position features of the first and the last head, in sides of the image. Longer periods give attention
+# a single peak, shorter ones make it narrower than most objects.
 PERIODS = (2.0, 0.8)
-RANDOM = 0.3  # what stays of PyTorch's random weights where they are added to what is set here
-PADDING = 4.0  # in the channel that marks padding points
+RANDOM = 0.3  # factor on PyTorch's random weights where they are kept
+PADDING = 4.0  # value of the channel that marks padding points
 
 
 @torch.no_grad()
-def aim_at_clicks(network: nn.Module, sharpness: float = 6.0) -> nn.Module:
-    """Initialise a promptable network of SAM's kind so that it starts to learn from its first steps.
+def init_click_attention(network: nn.Module, sharpness: float = 6.0) -> nn.Module:
+    """Initialise a SAM-like network so that every mask starts as the similarity of the image to the clicked place.
 
-    From PyTorch's initial weights such a network ignores its clicks for some hundred steps, in volumes for good, and
-    then answers by a blob around the click whatever the image shows: attention does not know where the click is, the
-    content of the tokens outweighs their positions for the attention, and positions outweigh content in the embedding.
-    Here it starts as a comparison of what is under the click with everything else:
+    With default initialisation a 2-D network ignores clicks for hundreds of steps; a 3-D one never learns them.
+    Attention does not find the click, token content outweighs positions in attention, and positions outweigh content in
+    the embedding. This function changes three things:
 
-    - **where**: positions are the sine and cosine of random frequencies (Tancik et al., NeurIPS 2020). The first of
-      them become one along each axis for every head, about a period over the image, and the head's queries and keys are
-      these features, so that its attention is a von Mises kernel, exp(sharpness * sum_axis cos(2 pi f (x - y))).
-      The channels of these features hold nothing else at first, and the mask tokens get those of the click.
-    - **what**: the mask tokens take over what the image embedding holds under the click, and a mask is the inner
-      product of it with the embedding of every cell, both projected alike (the ReLUs on the way get either sign on its
-      own).
-    - **from intensities**: patches weigh more, and the absolute positions of SAMUS, which are normalised, weigh less.
+    - **Position:** position features are sines and cosines of random frequencies (Tancik et al., NeurIPS 2020). Every
+      head gets one frequency along each axis, about one period over the image, as its queries and keys. Its attention
+      is then a von Mises kernel, exp(sharpness * sum_axis cos(2 pi f (x - y))), around the click. The channels of these
+      features start without other content, and the mask tokens receive the features of the click.
+    - **Content:** the mask tokens read the image embedding under the click. A mask is the inner product of that with
+      the embedding of every cell, both projected alike (positive and negative parts separately, because of the ReLUs).
+    - **Intensity:** patch weights are scaled up, and the normalised absolute positions of SAMUS are scaled down.
 
-    SAM-Med3D swaps the first two axes of its tokens' positions, but not of the clicks'; the projections undo that. For
-    training from random weights only: a checkpoint overwrites all of it.
+    SAM-Med3D swaps the first two axes in the positions of tokens but not in those of clicks; the projections undo that.
+    Use it for training from random weights only: a checkpoint overwrites all of it.
 
     Args:
         network: with the prompt encoder and the mask decoder of SAM, in two or three dimensions; changed in place.
@@ -69,18 +67,18 @@ def aim_at_clicks(network: nn.Module, sharpness: float = 6.0) -> nn.Module:
     for name, attention in between.items():
         sides = (attention.q_proj, attention.k_proj)
         point_side, image_side = sides if name.endswith("token_to_image") else sides[::-1]
-        _read_features(point_side, features, sharpness)
-        _read_features(image_side, swapped, sharpness)
+        _attend_by_position(point_side, features, sharpness)
+        _attend_by_position(image_side, swapped, sharpness)
 
     where = features.flatten()
-    marker = features.shape[0] * features.shape[1]  # the sine of the frequency 0: no position has anything there
+    marker = features.shape[0] * features.shape[1]  # sine of frequency 0, which is 0 at every position
     is_content = torch.ones(decoder.mask_tokens.embedding_dim, dtype=torch.bool)
     is_content[where] = False
     what = is_content.nonzero()[:, 0]
-    _keep_apart(network.image_encoder, prompts, decoder, where)
-    _hand_round(prompts, decoder, where, marker)
+    _reserve_position_channels(network.image_encoder, prompts, decoder, where)
+    _share_click_positions(prompts, decoder, where, marker)
     _compare_content(decoder, what)
-    _weigh_intensities(network.image_encoder)
+    _scale_patch_weights(network.image_encoder)
     return network
 
 
@@ -111,8 +109,8 @@ def _set_frequencies(frequencies: Tensor, heads: int) -> Tensor:
     return torch.stack([sines, sines + count], dim=-1)
 
 
-def _read_features(projection: nn.Linear, features: Tensor, sharpness: float) -> None:
-    """Let every head's first outputs be its own features (heads, axes, 2), as large as the sharpness needs."""
+def _attend_by_position(projection: nn.Linear, features: Tensor, sharpness: float) -> None:
+    """Make every head's first outputs its own position features (heads, axes, 2), scaled for the sharpness."""
     width = projection.out_features // len(features)
     gain = math.sqrt(sharpness * math.sqrt(width))  # attention divides by the root of the width
     for row, wanted in zip(projection.weight.view(len(features), width, -1), features.flatten(1), strict=True):
@@ -121,8 +119,8 @@ def _read_features(projection: nn.Linear, features: Tensor, sharpness: float) ->
     nn.init.zeros_(projection.bias)
 
 
-def _keep_apart(encoder: Any, prompts: Any, decoder: Any, where: Tensor) -> None:
-    """Write nothing but positions into their channels, neither in the image tokens nor in those of the prompts."""
+def _reserve_position_channels(encoder: Any, prompts: Any, decoder: Any, where: Tensor) -> None:
+    """Keep content out of the position channels of image tokens and prompt tokens."""
     image_side = [encoder.neck[-1].weight, *(block.norm4.weight for block in decoder.transformer.layers)]
     embeddings = [
         decoder.iou_token,
@@ -139,8 +137,8 @@ def _keep_apart(encoder: Any, prompts: Any, decoder: Any, where: Tensor) -> None
         layer.bias[where] = 0
 
 
-def _hand_round(prompts: Any, decoder: Any, where: Tensor, marker: int) -> None:
-    """Give all tokens the positions of the clicks, in the first self-attention, which looks away from padding."""
+def _share_click_positions(prompts: Any, decoder: Any, where: Tensor, marker: int) -> None:
+    """Let the first self-attention copy the positions of the clicks to all tokens; it ignores padding points."""
     padding = prompts.not_a_point_embed if hasattr(prompts, "not_a_point_embed") else prompts.invalid_points
     others = [m for m in prompts.modules() if isinstance(m, nn.Embedding) and m is not padding]
     for embedding in (decoder.iou_token, decoder.mask_tokens, *others):
@@ -148,7 +146,7 @@ def _hand_round(prompts: Any, decoder: Any, where: Tensor, marker: int) -> None:
     padding.weight[:] = 0
     padding.weight[:, marker] = PADDING
     for tokens in (decoder.iou_token, decoder.mask_tokens):
-        tokens.weight.mul_(0.1)  # what is read from the image is to outweigh what they were
+        tokens.weight.mul_(0.1)  # content read from the image should outweigh the initial tokens
     attention = decoder.transformer.layers[0].self_attn
     width = attention.internal_dim // attention.num_heads
     first = torch.arange(attention.num_heads) * width
@@ -160,12 +158,12 @@ def _hand_round(prompts: Any, decoder: Any, where: Tensor, marker: int) -> None:
     attention.v_proj.weight[where] = 0
     attention.v_proj.bias[where] = 0
     attention.v_proj.weight[where, where] = 1
-    # a click is one of many tokens that the average is over
+    # attention averages over many tokens, of which the click is one
     attention.out_proj.weight[where, where] = 2.0 + decoder.num_mask_tokens
 
 
 def _compare_content(decoder: Any, what: Tensor) -> None:
-    """Make masks inner products of the content under the click with that of every cell."""
+    """Make masks inner products of the content under the click with the content of every cell."""
     transformer = decoder.transformer
     reading = [layer.cross_attn_token_to_image for layer in transformer.layers] + [
         transformer.final_attn_token_to_image
@@ -192,11 +190,11 @@ def _compare_content(decoder: Any, what: Tensor) -> None:
         layer.weight.mul_(RANDOM).add_(weight.T.reshape(*weight.T.shape, *ones))
     first.bias[:] = 0
     for mlp in decoder.output_hypernetworks_mlps:
-        _project_alike(mlp, compared[:directions], what)
+        _project_content(mlp, compared[:directions], what)
 
 
-def _project_alike(mlp: nn.Module, compared: Tensor, what: Tensor) -> None:
-    """Let three layers give the projection of a token's content onto the directions (n, len(what)), and minus that."""
+def _project_content(mlp: nn.Module, compared: Tensor, what: Tensor) -> None:
+    """Make three layers return the projection of a token's content onto directions (n, len(what)), and its negative."""
     inner, middle, outer = _linear_layers(mlp)
     directions, hidden = len(compared), inner.out_features
     signed = torch.zeros(hidden, inner.in_features)
@@ -211,7 +209,7 @@ def _project_alike(mlp: nn.Module, compared: Tensor, what: Tensor) -> None:
         layer.weight.mul_(RANDOM).add_(weight)
 
 
-def _weigh_intensities(encoder: Any) -> None:
+def _scale_patch_weights(encoder: Any) -> None:
     encoder.patch_embed.proj.weight.mul_(3)
     if isinstance(encoder, SAMUSEncoder):
         encoder.post_pos_embed.scale(0.02)

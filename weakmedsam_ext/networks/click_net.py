@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from .checks import check_image, check_mask_logits, check_points
 from .click_decoder import ClickDecoder
+from .promptable_network import PromptableNetwork
 
 __all__ = ["ClickNet"]
 
@@ -23,7 +24,7 @@ FINE, CELL = 8, 2  # channels at full resolution that decoders see; pixels of a 
 GROUPS = 8
 
 
-class ClickNet(nn.Module):
+class ClickNet(PromptableNetwork):
     """A U-Net that encodes once, and a light U-Net on its features and on maps of the clicks that answers each prompt.
 
     Everything is convolutional: any image whose sides are multiples of `stride` will do. Masks are as fine as the
@@ -41,6 +42,8 @@ class ClickNet(nn.Module):
     Raises:
         ValueError: when a setting is out of range.
     """
+
+    takes_prompt_sets = True
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ class ClickNet(nn.Module):
         self.stride = 2 ** max(len(channels) - 1, len(widths))
         if img_size < self.stride or img_size % self.stride:
             raise ValueError(f"img_size: expected a positive multiple of {self.stride}, but got {img_size}.")
-        self._dims = spatial_dims
+        self.spatial_dims = spatial_dims
         self.img_size = img_size
         self.feature_dim = channels[-1]
         self.image_encoder = FeatureEncoder(spatial_dims, channels)
@@ -72,26 +75,6 @@ class ClickNet(nn.Module):
         self.keys = convolution(channels[1], key_dim, 1)
         self.coarse_dim = channels[1]
         self.mask_decoder = ClickDecoder(spatial_dims, channels[1], key_dim, FINE, widths)
-
-    @property
-    def spatial_dims(self) -> int:
-        """2 for images, 3 for volumes."""
-        return self._dims
-
-    @property
-    def takes_background_clicks(self) -> bool:
-        """Whether points may be labelled 0: yes."""
-        return True
-
-    @property
-    def takes_masks(self) -> bool:
-        """Whether an earlier answer may be given as mask prompt: yes."""
-        return True
-
-    @property
-    def takes_prompt_sets(self) -> bool:
-        """Whether `decode` takes Q prompt sets an embedding, in three dimensions too: yes."""
-        return True
 
     def encode(self, image: Tensor) -> Any:
         """Encode images or volumes.
@@ -109,11 +92,11 @@ class ClickNet(nn.Module):
             ValueError: when shape or values do not fit.
         """
         size = tuple(max(self.stride, length // self.stride * self.stride) for length in image.shape[2:])
-        check_image(image, size or (self.img_size,) * self._dims, (1, 3) if self._dims == 2 else (1,))
+        check_image(image, size or (self.img_size,) * self.spatial_dims, (1, 3) if self.spatial_dims == 2 else (1,))
         lowest, coarse, fine = self.image_encoder(2 * image.mean(1, keepdim=True) - 1)
-        fine = pixelunshuffle(self.fine(fine), self._dims, CELL)
+        fine = pixelunshuffle(self.fine(fine), self.spatial_dims, CELL)
         embedding = torch.cat([coarse, self.keys(coarse), fine], dim=1)
-        return (lowest, embedding) if self._dims == 2 else embedding
+        return (lowest, embedding) if self.spatial_dims == 2 else embedding
 
     def cell_features(self, embedding: Tensor) -> Tensor:
         """Compared features of every cell (B, C, *spatial / 2) in what `encode` gave."""
@@ -144,14 +127,14 @@ class ClickNet(nn.Module):
             ValueError: when shapes or values do not fit.
         """
         size = tuple(CELL * length for length in embedding.shape[2:])
-        extent = size[::-1] if self._dims == 2 else size
+        extent = size[::-1] if self.spatial_dims == 2 else size
         check_points(points, point_labels, (len(embedding), None), extent, (-1, 0, 1))
         if mask_logits is not None:
             check_mask_logits(mask_logits, (*points.shape[:2], 1, *size))
-        if self._dims == 2:
+        if self.spatial_dims == 2:
             points = points.flip(-1)
         coarse, keys = embedding[:, : self.coarse_dim], self.cell_features(embedding)
-        fine = pixelshuffle(embedding[:, self.coarse_dim + self.key_dim :], self._dims, CELL)
+        fine = pixelshuffle(embedding[:, self.coarse_dim + self.key_dim :], self.spatial_dims, CELL)
         return self.mask_decoder(coarse, keys, fine, points.float(), point_labels, multimask, mask_logits)
 
     def forward(
@@ -159,7 +142,7 @@ class ClickNet(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Encode the images, then answer the prompts; see `encode` and `decode`."""
         encoded = self.encode(image)
-        return self.decode(encoded[1] if self._dims == 2 else encoded, points, point_labels, multimask)
+        return self.decode(encoded[1] if self.spatial_dims == 2 else encoded, points, point_labels, multimask)
 
 
 class FeatureEncoder(nn.Module):

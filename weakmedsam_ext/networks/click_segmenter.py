@@ -1,4 +1,4 @@
-"""A promptable network as MONAI's inferers and bundles want one: a tensor in, a tensor out."""
+"""A promptable network that maps one tensor to one tensor, as MONAI's inferers and bundles need."""
 
 from __future__ import annotations
 
@@ -7,36 +7,35 @@ from typing import Any
 import torch
 from monai.utils import convert_to_tensor
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from .prompter import Prompter, check_first_mask
+from .prompter import Prompter, check_single_click_mask, resize_masks
 
 __all__ = ["ClickSegmenter"]
 
-NOTHING = -10.0  # logit where no click asks for anything
+NO_CLICK = -10.0  # logit of an item without clicks
 
 
 class ClickSegmenter(nn.Module):
     """Segment what clicks ask for; the clicks are a second channel beside the image, see `DrawClicksd`.
 
-    Items are answered on their own: one click, which may mean several things, by the mask that is chosen for that,
-    several clicks by the single mask, and no click by the logit -10 everywhere.
+    Each item is answered on its own: a single click by the mask chosen for it, several clicks by the network's single
+    mask, and no click by the logit -10 everywhere.
 
-    `load_checkpoint` reads files of the promptable network alone, and reads those of this network into one.
+    `load_checkpoint` reads files of the bare promptable network into this one, and the other way round.
 
     Args:
         network: promptable network, see `Prompter`; it becomes `backbone`.
-        first_mask: what answers one click, see `Prompter.first_answer`.
+        single_click_mask: which mask answers a single click, see `Prompter.answer_single_click`.
 
     Raises:
         ValueError: when there is no such mask.
     """
 
-    def __init__(self, network: nn.Module, first_mask: int | str | None = None) -> None:
+    def __init__(self, network: nn.Module, single_click_mask: int | str | None = None) -> None:
         super().__init__()
         self.backbone: Any = network
-        self.first_mask = check_first_mask(first_mask)
+        self.single_click_mask = check_single_click_mask(single_click_mask)
 
     def forward(self, image: Tensor) -> Tensor:
         """Segment.
@@ -57,7 +56,7 @@ class ClickSegmenter(nn.Module):
             raise ValueError(f"image: expected (B, 2, *spatial) with {dims} axes, but got {tuple(image.shape)}.")
         picture, clicks = image[:, :1], image[:, 1]
         count = (clicks.abs() == 1).flatten(1).sum(1)
-        logits = torch.full_like(picture, NOTHING)
+        logits = torch.full_like(picture, NO_CLICK)
         for chosen, ambiguous in ((count == 1, True), (count > 1, False)):
             if chosen.any():
                 logits[chosen] = self._answer(picture[chosen], clicks[chosen], ambiguous).to(logits.dtype)
@@ -73,11 +72,10 @@ class ClickSegmenter(nn.Module):
         prompts = points.unsqueeze(1), labels.unsqueeze(1)
         embedding = prompter.encode(picture)
         if ambiguous:
-            best = prompter.first_answer(embedding, *prompts, self.first_mask)[0][:, 0]
+            best = prompter.answer_single_click(embedding, *prompts, self.single_click_mask)[0][:, 0]
         else:
             best = prompter.answer(embedding, *prompts)[0][:, 0]
-        mode = "bilinear" if prompter.spatial_dims == 2 else "trilinear"
-        return F.interpolate(best.float(), tuple(picture.shape[2:]), mode=mode, align_corners=False)
+        return resize_masks(best, picture.shape[2:])
 
 
 def _points(clicks: Tensor) -> tuple[Tensor, Tensor]:

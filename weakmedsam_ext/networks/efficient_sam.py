@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from ._segment_anything import modeling
 from .checks import check_image, check_points
 from .point_decoder import BatchedDecoding, use_fast_attention
+from .promptable_network import PromptableNetwork
 from .sam_vit import make_neck
 
 __all__ = ["EfficientSAM"]
@@ -21,7 +22,7 @@ NUM_POINT_SLOTS = 6
 NUM_MASK_TOKENS = 4
 
 
-class EfficientSAM(nn.Module):
+class EfficientSAM(PromptableNetwork):
     """EfficientSAM with point and box-corner prompts; the defaults are EfficientSAM-Ti.
 
     Args:
@@ -40,6 +41,9 @@ class EfficientSAM(nn.Module):
     Raises:
         ValueError: when the sizes do not divide each other.
     """
+
+    takes_background_clicks = False  # the published network has no vector for them
+    takes_masks = False
 
     def __init__(
         self,
@@ -67,21 +71,6 @@ class EfficientSAM(nn.Module):
         self.image_encoder = ViTEncoder(img_size // stride, patch_size, stride, embed_dim, depth, num_heads, prompt_dim)
         self.prompt_encoder = SlotPromptEncoder(prompt_dim, img_size)
         self.mask_decoder = EfficientMaskDecoder(prompt_dim, decoder_mlp_dim, iou_head_hidden_dim, upscaling_dims)
-
-    @property
-    def spatial_dims(self) -> int:
-        """Axes of the images: 2."""
-        return 2
-
-    @property
-    def takes_background_clicks(self) -> bool:
-        """Whether points may be labelled 0: no, the published network has no vector for them."""
-        return False
-
-    @property
-    def takes_masks(self) -> bool:
-        """Whether an earlier answer may be given as mask prompt: no."""
-        return False
 
     def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Encode images.

@@ -9,7 +9,7 @@ from monai.utils import look_up_option
 from torch import nn
 
 from .checkpoints import load_checkpoint
-from .click_initialization import aim_at_clicks
+from .click_initialization import init_click_attention
 from .click_net import ClickNet
 from .efficient_sam import EfficientSAM
 from .sam_med3d import SAMMed3D
@@ -32,8 +32,7 @@ _SMALL_VOLUMES = {
 NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "samus_vit_b": (SAMUS, {}),
     "samus_tiny": (SAMUS, {**_TINY_VIT, **_TINY_DECODER, "global_attn_indexes": (1, 3)}),
-    # the CNN branch sees a neighbourhood only, which keeps the class-activation maps of a small network in place
-    # and its decoder compares content in 16 channels, not 8
+    # the CNN branch is local, which keeps class-activation maps in place; the decoder compares 16 channels, not 8
     "samus_small": (
         SAMUS,
         {
@@ -57,7 +56,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     ),
     "sam_med3d": (SAMMed3D, {}),
     "sam_med3d_tiny": (SAMMed3D, {**_SMALL_VOLUMES, "img_size": 64, "patch_size": 8}),
-    # masks as fine as the input: what is drawn within a patch of 8 voxels is hard to learn
+    # masks as fine as the input: shapes within a patch of 8 voxels are hard to learn
     "sam_med3d_small": (SAMMed3D, {**_SMALL_VOLUMES, "img_size": 32, "patch_size": 4, "detail_dim": 16}),
     # trained on synthetic images alone; their weights are part of the package
     "click_net_2d": (ClickNet, {"spatial_dims": 2, "img_size": 128}),
@@ -74,8 +73,8 @@ def build_network(
         name: one of `NETWORKS`: "samus_vit_b", "sam_vit_b", "medsam_vit_b", "efficient_sam_vitt", "efficient_sam_vits",
             "sam_med3d", and the small "samus_tiny", "samus_small", "sam_vit_tiny", "efficient_sam_tiny",
             "sam_med3d_tiny", "sam_med3d_small"; and "click_net_2d", "click_net_3d", whose weights are in this package.
-        checkpoint: file that `load_checkpoint` reads; without, the weights in this package, or random ones that
-            `aim_at_clicks`.
+        checkpoint: file that `load_checkpoint` reads; without, the weights in this package, or random ones and
+            `init_click_attention`.
         pretrained: use the weights in this package, where it has some and no checkpoint is given.
         overrides: arguments of the network's class that replace those of the named configuration, for example img_size.
 
@@ -96,4 +95,4 @@ def build_network(
         if pretrained:
             load_shipped_weights(network, name)
         return network
-    return aim_at_clicks(network)
+    return init_click_attention(network)

@@ -1,4 +1,4 @@
-"""Tells whether a segmentation was learnt from a mask."""
+"""Discriminator between segmentations of labelled and of unlabelled images."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["MaskDiscriminator"]
 class MaskDiscriminator(nn.Module):
     """Convolutional discriminator on an image and its segmentation (Zhang et al., DAN, MICCAI 2017).
 
-    Layers halve the axes and double the channels; their mean over all places is judged, so any size of 2^num_layers
-    voxels and more will do.
+    Every layer halves the axes and doubles the channels. The features are averaged over all places, so any image of at
+    least 2^num_layers voxels a side fits.
 
     Args:
-        in_channels: of the image and the segmentation together.
-        channels: of the first layer.
+        in_channels: channels of image and segmentation together.
+        channels: channels of the first layer.
         num_layers: at least 1.
-        dropout: of whole channels, after every layer but the last.
+        dropout: probability of dropping a channel, after every layer but the last.
         spatial_dims: 3 for volumes, 2 for images.
 
     Raises:
@@ -58,14 +58,14 @@ class MaskDiscriminator(nn.Module):
         self.head = nn.Linear(widths[-1], 1)
 
     def forward(self, image: Tensor, probability: Tensor) -> Tensor:
-        """Judge.
+        """Classify segmentations.
 
         Args:
             image: (B, C, *spatial).
             probability: softmax of the segmentation, (B, K + 1, *spatial).
 
         Returns:
-            logits (B, 1), high where the segmentation looks as if its case had a mask.
+            logits (B, 1), high where the segmentation looks like one of a labelled image.
         """
         features = self.layers(torch.cat([image, probability], dim=1))
         return self.head(features.flatten(2).mean(2))

@@ -14,7 +14,7 @@ from .click_affinity import ClickedCells
 
 __all__ = ["BatchedDecoding", "FastAttention", "PointMaskDecoder", "PointPromptEncoder", "use_fast_attention"]
 
-# A processor decodes as many prompts at once as keep the tokens of all within this size: larger tensors leave its cache
+# On a CPU, prompts are decoded in parts whose tokens stay within this size, so that they fit its cache
 CPU_BYTES = 4 << 20
 
 
@@ -87,14 +87,13 @@ class BatchedDecoding:
         """Predict masks.
 
         Args:
-            embedding: image embedding, with what stands for "no mask" where there is no mask prompt, (B, P, *grid).
+            embedding: image embedding, (B, P, *grid); with the "no mask" vector added if there is no mask prompt.
             position: position features of the tokens, (1, P, *grid).
             sparse: embedded points, (B, Q, N, P).
             multimask: three masks for an ambiguous prompt instead of one.
             mask_logits: a mask prompt for every prompt set, (B, Q, 1, *4 grid).
-            embed_masks: maps mask prompts (pairs, 1, *4 grid) to (pairs, P, *grid), which is added to the embedding;
-                only as many at once as are decoded at once.
-            cells: of a `ClickAffinity`, for B * Q prompt sets.
+            embed_masks: maps mask prompts (pairs, 1, *4 grid) to (pairs, P, *grid), which is added to the embedding.
+            cells: result of a `ClickAffinity`, for B * Q prompt sets.
 
         Returns:
             mask logits (B, Q, M, *4 grid) and predicted IoU (B, Q, M), M = 3 or 1.
@@ -110,7 +109,9 @@ class BatchedDecoding:
             image = embedding[pairs[part]]
             if mask_logits is not None and embed_masks is not None:
                 image = image + embed_masks(mask_logits.flatten(0, 1)[part])
-            seen = None if cells is None else ClickedCells(cells.details[part], cells.affinity[part], cells.heads)
+            seen = (
+                None if cells is None else ClickedCells(cells.details[pairs[part]], cells.affinity[part], cells.heads)
+            )
             parts.append(self._decode_pairs(image, position, tokens, multimask, seen))
         masks, iou = (torch.cat(part).unflatten(0, (batch, queries)) for part in zip(*parts, strict=True))
         return masks, iou

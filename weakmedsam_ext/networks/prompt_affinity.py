@@ -7,6 +7,7 @@ from monai.utils import look_up_option
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .affinity_random_walk import plain_tensor
 from .prompter import Prompter
 
 __all__ = ["COMBINATIONS", "PromptAffinity", "point_grid"]
@@ -28,6 +29,18 @@ def point_grid(img_size: int, grid_size: int) -> Tensor:
     centres = (torch.arange(grid_size) + 0.5) * img_size / grid_size
     y, x = torch.meshgrid(centres, centres, indexing="ij")
     return torch.stack([x, y], dim=-1).view(-1, 1, 2)
+
+
+def _valid_box(valid: Tensor) -> tuple[Tensor, Tensor]:
+    """First corner and size, x and y in pixels, of the box around the valid pixels of (B, 1, H, W); (B, 1, 1, 2)."""
+    corners, sizes = [], []
+    for axis in (2, 3):  # x from the columns that have a valid pixel, y from the rows
+        line = valid.flatten(0, 1).any(axis - 1)
+        first, last = line.int().argmax(1), line.shape[1] - line.flip(1).int().argmax(1)
+        corners.append(first)
+        sizes.append(last - first)
+    corner, size = (torch.stack(pair, -1)[:, None, None] for pair in (corners, sizes))
+    return corner, size
 
 
 class PromptAffinity(nn.Module):
@@ -79,16 +92,26 @@ class PromptAffinity(nn.Module):
         self.points: Tensor
         self.register_buffer("points", point_grid(img_size, grid_size), persistent=False)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Guide maps (B, G, size, size) of images (B, 1 or 3, H, W); G is 1, g * g for "probabilities"."""
-        return self.guide(self.backbone.encode(image)[1])  # type: ignore[operator]
+    def forward(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Ask.
 
-    def guide(self, embedding: Tensor) -> Tensor:
-        """Guide maps (B, G, size, size) of images whose embedding is there already."""
+        Args:
+            image: (B, 1 or 3, H, W).
+            valid: bool (B, 1, H, W), False in padding, which gets no point: the grid lies over the box of the valid
+                pixels. All pixels are image without.
+
+        Returns:
+            guide maps (B, G, size, size); G is 1, g * g for "probabilities".
+        """
+        return self.guide(self.backbone.encode(plain_tensor(image))[1], valid)  # type: ignore[operator]
+
+    def guide(self, embedding: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Guide maps (B, G, size, size) of images whose embedding is there already; see `forward`."""
+        embedding = plain_tensor(embedding)
         if self.combine == FEATURES:
             return self._resized(Prompter(self.backbone).cell_features(embedding).float())
         total, parts = torch.zeros((), device=embedding.device), []
-        for points in self.points.split(self.prompt_batch_size):
+        for points in self._grid(len(embedding), valid).split(self.prompt_batch_size, dim=1):
             answers = self._answers(embedding, points)
             if self.combine == "probabilities":
                 parts.append(answers.sigmoid())
@@ -100,9 +123,16 @@ class PromptAffinity(nn.Module):
             return torch.cat(parts, dim=1)
         return total if self.combine == "sum_logits" else total / len(self.points)
 
+    def _grid(self, batch: int, valid: Tensor | None) -> Tensor:
+        """Points (B, g * g, 1, 2) over the images, or over their valid parts."""
+        points = self.points.expand(batch, -1, -1, -1)
+        if valid is None:
+            return points
+        corner, size = _valid_box(plain_tensor(valid))
+        return corner + points / self.backbone.img_size * size  # type: ignore[operator]
+
     def _answers(self, embedding: Tensor, points: Tensor) -> Tensor:
-        """Mask logits (B, Q, size, size) at points (Q, 1, 2)."""
-        points = points.expand(len(embedding), -1, -1, -1)
+        """Mask logits (B, Q, size, size) at points (B, Q, 1, 2)."""
         labels = torch.ones(points.shape[:-1], dtype=torch.long, device=points.device)
         masks, _ = self.backbone.decode(embedding, points, labels, self.scale is not None)  # type: ignore[operator]
         return self._resized(masks[:, :, self.scale or 0].float())

@@ -2,73 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-__all__ = ["FIRST_MASKS", "Prompter", "check_first_mask", "select_masks"]
+__all__ = ["SINGLE_CLICK_MASKS", "Prompter", "check_single_click_mask", "resize_masks", "select_masks"]
 
 SINGLE = "single"
-FIRST_MASKS = (None, 0, 1, 2, SINGLE)  # what may answer a click that may mean several things, see `first_answer`
+SINGLE_CLICK_MASKS = (None, 0, 1, 2, SINGLE)  # which mask answers a single click, see `Prompter.answer_single_click`
 
 
-def check_first_mask(first_mask: int | str | None) -> int | str | None:
-    """Return the choice, one of `FIRST_MASKS`.
+def check_single_click_mask(single_click_mask: int | str | None) -> int | str | None:
+    """Return the choice, one of `SINGLE_CLICK_MASKS`.
 
     Raises:
         ValueError: when there is no such mask.
     """
-    if first_mask not in FIRST_MASKS:
-        raise ValueError(f"first_mask: expected 0, 1, 2, 'single' or None, but got {first_mask!r}.")
-    return first_mask
+    if single_click_mask not in SINGLE_CLICK_MASKS:
+        raise ValueError(f"single_click_mask: expected 0, 1, 2, 'single' or None, but got {single_click_mask!r}.")
+    return single_click_mask
 
 
 def select_masks(masks: Tensor, index: Tensor) -> Tensor:
-    """One of M masks (B, Q, M, *grid) for every prompt, (B, Q, 1, *grid), by its number (B, Q)."""
+    """One of M masks (B, Q, M, *grid) for every prompt set, (B, Q, 1, *grid), by its number (B, Q)."""
     ones = (1,) * (masks.ndim - 2)
     return masks.gather(2, index.reshape(*index.shape, *ones).expand(-1, -1, 1, *masks.shape[3:]))
+
+
+def resize_masks(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize logits (N, M, *grid) linearly to (N, M, *size), in single precision."""
+    mode = "bilinear" if len(size) == 2 else "trilinear"
+    return F.interpolate(logits.float(), tuple(size), mode=mode, align_corners=False)
 
 
 class Prompter(nn.Module):
     """Ask a promptable network: points in array index order, Q prompt sets on each image or volume.
 
     Args:
-        network: with `spatial_dims`, `takes_background_clicks`, `takes_masks`, `encode` and `decode`, for example
-            `EfficientSAM` or `SAMMed3D`.
+        network: for example `EfficientSAM` or `SAMMed3D`, see `PromptableNetwork`. Its `spatial_dims`,
+            `takes_background_clicks` and `takes_masks` become attributes.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    network: Any
+
+    def __init__(self, network: Any) -> None:
         super().__init__()
-        self.network: Any = network
-
-    @property
-    def spatial_dims(self) -> int:
-        """2 for images, 3 for volumes."""
-        return self.network.spatial_dims
-
-    @property
-    def takes_background_clicks(self) -> bool:
-        """Whether points may be labelled 0."""
-        return self.network.takes_background_clicks
-
-    @property
-    def takes_masks(self) -> bool:
-        """Whether an earlier answer may be given as mask prompt."""
-        return self.network.takes_masks
+        self.network = network
+        self.spatial_dims: int = network.spatial_dims
+        self.takes_background_clicks: bool = network.takes_background_clicks
+        self.takes_masks: bool = network.takes_masks
 
     def encode(self, image: Tensor) -> Tensor:
         """Embed images (B, 1 or 3, H, W) or volumes (B, 1, D, H, W), (B, P, *tokens)."""
         return self.network.encode(image)[1] if self.spatial_dims == 2 else self.network.encode(image)
 
     def cell_features(self, embedding: Tensor) -> Tensor:
-        """Features of every cell of the masks before any prompt, (B, C, *grid), of what `encode` gave."""
-        own = getattr(self.network, "cell_features", None)
-        if own is not None:
-            return own(embedding)
-        upscaling = self.network.mask_decoder.output_upscaling
-        affinity = getattr(self.network, "click_affinity", None)
-        return upscaling(embedding) if affinity is None else affinity.features(embedding, upscaling)
+        """Features of every cell of the masks before any prompt, (B, C, *grid), from the embedding of `encode`."""
+        return self.network.cell_features(embedding)
 
     def answer(
         self,
@@ -78,15 +71,14 @@ class Prompter(nn.Module):
         multimask: bool = False,
         mask_logits: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Answer prompts.
+        """Answer Q prompt sets on every image.
 
         Args:
             embedding: (B, P, *tokens) from `encode`.
-            points: (B, Q, N, 2 or 3), Q sets of N points on each image, in array index order, in pixels or voxels of
-                the network's input.
+            points: (B, Q, N, 2 or 3) in array index order, in pixels or voxels of the network's input.
             point_labels: (B, Q, N), 1 object, 0 background, -1 padding.
-            multimask: three masks for an ambiguous prompt instead of one.
-            mask_logits: logits of an earlier answer to each set, (B, Q, 1, *grid).
+            multimask: ask for three masks of an ambiguous prompt instead of one.
+            mask_logits: logits of the last answer, (B, Q, 1, *grid).
 
         Returns:
             mask logits (B, Q, M, *grid) and predicted IoU (B, Q, M), M = 3 or 1.
@@ -111,31 +103,31 @@ class Prompter(nn.Module):
         masks, iou = (x.unflatten(0, batch) for x in answers)
         return masks, iou
 
-    def first_answer(
+    def answer_single_click(
         self,
         embedding: Tensor,
         points: Tensor,
         point_labels: Tensor,
-        first_mask: int | str | None = None,
+        single_click_mask: int | str | None = None,
         mask_logits: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Answer clicks that may mean several things, by one mask all the same.
+        """Answer an ambiguous prompt, such as a single click, by one mask.
 
         Args:
             embedding: see `answer`.
             points: see `answer`.
             point_labels: see `answer`.
-            first_mask: which of the three masks, 0 to 2; "single" for the mask of unambiguous prompts; None for the one
-                of the three that has the highest predicted IoU.
+            single_click_mask: which mask. 0 to 2: that one of the three for ambiguous prompts; None: the one of them
+                with the highest predicted IoU; "single": the mask for unambiguous prompts.
             mask_logits: see `answer`.
 
         Returns:
             mask logits (B, Q, 1, *grid) and predicted IoU (B, Q, 1).
         """
-        masks, iou = self.answer(embedding, points, point_labels, first_mask != SINGLE, mask_logits)
-        if first_mask == SINGLE:
+        masks, iou = self.answer(embedding, points, point_labels, single_click_mask != SINGLE, mask_logits)
+        if single_click_mask == SINGLE:
             return masks, iou
         best = iou.argmax(2)
-        if isinstance(first_mask, int):
-            best = torch.full_like(best, first_mask)
+        if isinstance(single_click_mask, int):
+            best = torch.full_like(best, single_click_mask)
         return select_masks(masks, best), select_masks(iou, best)

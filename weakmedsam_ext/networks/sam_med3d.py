@@ -1,6 +1,4 @@
-"""SAM-Med3D (Wang et al., ECCV Workshops 2024): Segment Anything for volumes; SAM-Med3D-turbo and SegAnyPET share
-it.
-"""
+"""SAM-Med3D (Wang et al., ECCV Workshops 2024), Segment Anything for volumes; also SAM-Med3D-turbo and SegAnyPET."""
 
 from __future__ import annotations
 
@@ -15,6 +13,8 @@ from .channel_norm import ChannelNorm
 from .checks import check_image, check_mask_logits, check_points
 from .click_affinity import ClickAffinity
 from .point_decoder import BatchedDecoding, use_fast_attention
+from .promptable_network import PromptableNetwork
+from .sam_vit import make_neck
 from .window_attention import TransformerBlock, WindowAttention, logsumexp
 
 __all__ = ["SAMMed3D"]
@@ -23,7 +23,7 @@ MLP = modeling.mask_decoder.MLP
 NUM_MASK_TOKENS = 4
 
 
-class SAMMed3D(nn.Module):
+class SAMMed3D(PromptableNetwork):
     """SAM-Med3D with point and mask prompts; the defaults are `vit_b_ori`.
 
     Args:
@@ -42,6 +42,8 @@ class SAMMed3D(nn.Module):
     Raises:
         ValueError: when `img_size` is not a multiple of `patch_size` or `prompt_dim` not of 24.
     """
+
+    spatial_dims = 3
 
     def __init__(
         self,
@@ -71,24 +73,8 @@ class SAMMed3D(nn.Module):
         )
         self.prompt_encoder = VolumePromptEncoder(prompt_dim, img_size)
         self.mask_decoder = VolumeMaskDecoder(prompt_dim, iou_head_hidden_dim)
-        self.click_affinity = None
         if detail_dim:
             self.click_affinity = ClickAffinity(3, prompt_dim, prompt_dim // 8, max(1, patch_size // 4), detail_dim)
-
-    @property
-    def spatial_dims(self) -> int:
-        """Axes of the volumes: 3."""
-        return 3
-
-    @property
-    def takes_background_clicks(self) -> bool:
-        """Whether points may be labelled 0: yes."""
-        return True
-
-    @property
-    def takes_masks(self) -> bool:
-        """Whether an earlier answer may be given as mask prompt: yes."""
-        return True
 
     def encode(self, volume: Tensor) -> Tensor:
         """Encode volumes.
@@ -98,14 +84,13 @@ class SAMMed3D(nn.Module):
                 zero.
 
         Returns:
-            embedding (B, P, d, h, w); with details behind its P channels if there is a `ClickAffinity`.
+            embedding (B, P, d, h, w); with cells behind its P channels if there is a `ClickAffinity`.
 
         Raises:
             ValueError: when shape or values do not fit.
         """
         check_image(volume, (self.img_size,) * 3, (1,))
-        embedding = self.image_encoder(volume)
-        return embedding if self.click_affinity is None else self.click_affinity.append(embedding, volume)
+        return self._with_cells(self.image_encoder(volume), volume)
 
     def decode(
         self,
@@ -122,10 +107,9 @@ class SAMMed3D(nn.Module):
             points: (B, N, 3) in array index order (axis 0, 1, 2), in voxels of the network's input.
             point_labels: (B, N), 1 object, 0 background, -1 padding.
             mask_logits: logits of an earlier answer as mask prompt, (B, 1, 4d, 4h, 4w). None stands for logits of zero,
-                as in the published training: it never used the learned "no mask" vector, which is kept for its files
-                    only.
-            multimask: three masks for an ambiguous prompt instead of one. The published code asks for one only, so its
-                weights for the three may be of no use; networks trained here learn them.
+                as in the published training, which never used the learned "no mask" vector of its files.
+            multimask: three masks for an ambiguous prompt instead of one. Published weights were trained for one mask
+                only; networks trained here learn all.
 
         Returns:
             mask logits (B, M, 4d, 4h, 4w) and predicted IoU (B, M), M = 3 or 1.
@@ -141,11 +125,7 @@ class SAMMed3D(nn.Module):
         dense = self.prompt_encoder.mask_downscaling(mask_logits)
         sparse = self.prompt_encoder.embed_points(points, point_labels).unsqueeze(1)
         position = self.prompt_encoder.dense_position(self.grid)
-        cells = None
-        if self.click_affinity is not None:
-            upscaling = self.mask_decoder.output_upscaling
-            cells = self.click_affinity(embedding, upscaling, points.unsqueeze(1), point_labels.unsqueeze(1))
-            embedding = self.click_affinity.split(embedding)[0]
+        embedding, cells = self._clicked_cells(embedding, points.unsqueeze(1), point_labels.unsqueeze(1))
         masks, iou = self.mask_decoder.decode(embedding + dense, position, sparse, multimask, cells=cells)
         return masks[:, 0], iou[:, 0]
 
@@ -248,12 +228,7 @@ class VolumeEncoder(nn.Module):
         self.blocks = nn.ModuleList(
             VolumeBlock(dim, num_heads, grid, 0 if i in global_attn_indexes else window_size) for i in range(depth)
         )
-        self.neck = nn.Sequential(
-            nn.Conv3d(dim, out_channels, 1, bias=False),
-            ChannelNorm(out_channels),
-            nn.Conv3d(out_channels, out_channels, 3, padding=1, bias=False),
-            ChannelNorm(out_channels),
-        )
+        self.neck = make_neck(dim, out_channels, nn.Conv3d, ChannelNorm)
 
     def forward(self, volume: Tensor) -> Tensor:
         """Map (B, 1, D, H, W) to (B, P, d, h, w)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from ._segment_anything import modeling
 from .checks import check_image, check_mask_logits, check_points
 from .click_affinity import ClickAffinity
 from .point_decoder import PointMaskDecoder, PointPromptEncoder, use_fast_attention
+from .promptable_network import PromptableNetwork
 from .window_attention import TransformerBlock
 
 __all__ = ["PromptableSAM", "SAMViT", "SAMViTEncoder"]
@@ -66,18 +67,22 @@ class SAMViTEncoder(nn.Module):
         return features, self.neck(features)
 
 
-def make_neck(in_channels: int, out_channels: int) -> nn.Sequential:
-    """SAM's neck: 1x1 and 3x3 convolution, each with a layer norm over channels."""
-    layer_norm = modeling.common.LayerNorm2d
+def make_neck(
+    in_channels: int,
+    out_channels: int,
+    convolution: Callable[..., nn.Module] = nn.Conv2d,
+    norm: Callable[[int], nn.Module] = modeling.common.LayerNorm2d,
+) -> nn.Sequential:
+    """SAM's neck: convolutions with kernels of 1 and 3, each with a layer norm over channels."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 1, bias=False),
-        layer_norm(out_channels),
-        nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-        layer_norm(out_channels),
+        convolution(in_channels, out_channels, 1, bias=False),
+        norm(out_channels),
+        convolution(out_channels, out_channels, 3, padding=1, bias=False),
+        norm(out_channels),
     )
 
 
-class PromptableSAM(nn.Module):
+class PromptableSAM(PromptableNetwork):
     """Image encoder, prompt encoder and mask decoder of SAM behind `encode` and `decode`.
 
     Args:
@@ -120,24 +125,8 @@ class PromptableSAM(nn.Module):
             transformer=use_fast_attention(transformer),
             iou_head_hidden_dim=iou_head_hidden_dim,
         )
-        self.click_affinity = None
         if detail_dim:
             self.click_affinity = ClickAffinity(2, prompt_dim, prompt_dim // 8, max(1, stride // 4), detail_dim)
-
-    @property
-    def spatial_dims(self) -> int:
-        """Axes of the images: 2."""
-        return 2
-
-    @property
-    def takes_background_clicks(self) -> bool:
-        """Whether points may be labelled 0: yes."""
-        return True
-
-    @property
-    def takes_masks(self) -> bool:
-        """Whether an earlier answer may be given as mask prompt: yes."""
-        return True
 
     def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Encode images.
@@ -146,19 +135,26 @@ class PromptableSAM(nn.Module):
             image: (B, 3, H, W), or (B, 1, H, W) which is repeated to three channels; intensities in 0..1.
 
         Returns:
-            features (B, E, h, w) before the neck and embedding (B, P, h, w) after it; with details behind its P
-            channels if there is a `ClickAffinity`.
+            features (B, E, h, w) before the neck and embedding (B, P, h, w) after it; with cells behind its P channels
+            if there is a `ClickAffinity`.
 
         Raises:
             ValueError: when shape or values do not fit.
         """
+        features, embedding = self._encode(image)
+        return features, self._with_cells(embedding, image)
+
+    def encode_features(self, image: Tensor) -> Tensor:
+        """Features (B, E, h, w) of `encode` alone, for networks that ask for no masks."""
+        return self._encode(image)[0]
+
+    def _encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
         check_image(image, (self.img_size, self.img_size), (1, 3))
         pixels = image.expand(-1, 3, -1, -1)
         if self.normalize:
             mean, std = (image.new_tensor(x).view(3, 1, 1) for x in (PIXEL_MEAN, PIXEL_STD))
             pixels = (255 * pixels - mean) / std
-        features, embedding = self.image_encoder(pixels)
-        return features, embedding if self.click_affinity is None else self.click_affinity.append(embedding, image)
+        return self.image_encoder(pixels)
 
     def decode(
         self,
@@ -187,10 +183,7 @@ class PromptableSAM(nn.Module):
         batch = points.shape[:2]
         sparse = self.prompt_encoder.embed_points(points.flatten(0, 1), point_labels.flatten(0, 1)).unflatten(0, batch)
         position = self.prompt_encoder.get_dense_pe()
-        cells = None
-        if self.click_affinity is not None:
-            cells = self.click_affinity(embedding, self.mask_decoder.output_upscaling, points.flip(-1), point_labels)
-            embedding = self.click_affinity.split(embedding)[0]
+        embedding, cells = self._clicked_cells(embedding, points.flip(-1), point_labels)
         if mask_logits is None:
             no_mask = self.prompt_encoder.no_mask_embed.weight[..., None, None]
             return self.mask_decoder.decode(embedding + no_mask, position, sparse, multimask, cells=cells)

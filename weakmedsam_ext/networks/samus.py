@@ -18,7 +18,7 @@ __all__ = ["SAMUS", "SAMUSEncoder", "is_samus_addition"]
 
 LayerNorm2d = modeling.common.LayerNorm2d
 PATCH_SIZE, STRIDE = 16, 8
-SAM_GRID = 64  # SAM's absolute positions are kept as published and brought to the smaller grid by a learned step
+SAM_GRID = 64  # side of SAM's published absolute positions, which a learned step reduces to the smaller grid
 
 
 def is_samus_addition(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""V-Net as semi-supervised segmentation uses it."""
+"""The small V-Net of semi-supervised segmentation."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class ThinVNet(nn.Module):
     MONAI's `VNet` has the original's kernels of 5 voxels and 45.6 million.
 
     Args:
-        in_channels: of the image.
+        in_channels: channels of the image.
         out_channels: classes with the background, K + 1.
-        channels: of the finest level, doubled four times.
-        dropout: whether whole channels are dropped, one in two, at the deepest level and before the output.
+        channels: channels of the finest level, doubled four times.
+        dropout: apply channel dropout (p = 0.5) at the deepest level and before the output.
     """
 
     def __init__(self, in_channels: int = 1, out_channels: int = 2, channels: int = 16, dropout: bool = True) -> None:
@@ -51,7 +51,7 @@ class ThinVNet(nn.Module):
 
 
 class _Level(nn.Module):
-    """Convolutions at one resolution around what works at half of it."""
+    """Encoder and decoder of one resolution around an inner network at half of it."""
 
     def __init__(self, before: int, width: int, count: int, inner: nn.Module) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from monai.utils import look_up_option
 from torch import Tensor, nn
@@ -20,11 +21,12 @@ NUM_LAST_BLOCKS = 4  # of the ViT that policy "samus" trains
 class WeakMedSAMNet(nn.Module):
     """Class and sub-class heads on the features of a SAM-like backbone (Wang et al., IEEE TMI 2025).
 
-    Both heads are 1x1 convolutions without bias on globally averaged features, so a head applied to the features
-    themselves gives the class-activation maps.
+    Both heads are 1x1 convolutions without bias on globally averaged features. The class head on the features before
+    averaging gives the class-activation maps.
 
     Args:
-        backbone: network with `feature_dim` E and `encode(image) -> (features (B, E, h, w), embedding)`.
+        backbone: network with `feature_dim` E and `encode(image) -> (features (B, E, h, w), embedding)`; also
+            `encode_features(image)` if the features alone are cheaper.
         num_classes: K.
         num_subclasses: S, clusters a class.
         trainable: which parameters train, see `set_trainable`.
@@ -56,14 +58,18 @@ class WeakMedSAMNet(nn.Module):
             class logits (B, K) and sub-class logits (B, 1 + K * S): entry 0 is "no class here", entry 1 + k * S + s is
             cluster s of class k.
         """
-        features, _ = self.backbone.encode(image)  # type: ignore[operator]
-        pooled = features.mean((2, 3), keepdim=True)
+        pooled = self._features(image).mean((2, 3), keepdim=True)
         return self.class_head(pooled).flatten(1), self.subclass_head(pooled).flatten(1)
 
     def cam(self, image: Tensor) -> Tensor:
         """Class-activation maps (B, K, h, w) of images (B, 1 or 3, H, W): no ReLU, not scaled."""
-        features, _ = self.backbone.encode(image)  # type: ignore[operator]
-        return self.class_head(features)
+        return self.class_head(self._features(image))
+
+    def _features(self, image: Tensor) -> Tensor:
+        backbone: Any = self.backbone
+        if hasattr(backbone, "encode_features"):  # without what only masks need
+            return backbone.encode_features(image)
+        return backbone.encode(image)[0]
 
 
 def set_trainable(network: nn.Module, policy: str) -> list[str]:

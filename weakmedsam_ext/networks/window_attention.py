@@ -1,9 +1,8 @@
 """Multi-head attention with decomposed relative positions, global or in windows, in two or three dimensions.
 
-SAM pads its token grid with zeros to a multiple of the window, and real queries attend to the padded keys. Here nothing
-is padded, and yet the result is the same: a padded token enters after the norm as zero, so its key is the key bias and
-its value the value bias, wherever it stands. All padded keys of a window therefore act like one extra key, see
-`_padding_log_weight`.
+SAM pads its token grid with zeros to a multiple of the window, and real queries attend to the padded keys. This module
+gives the same result without padding. Padded tokens enter after the norm as zeros, so the key of each is the key bias
+and its value the value bias. All padded keys of a window therefore act like one extra key, see `_padding_log_weight`.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from .draw_clicks import DrawClicks, DrawClicksD, DrawClicksd, DrawClicksDict
 from .generalist_normalization import GENERALIST_NORMALIZATIONS, generalist_input, normalize_above_zero
 from .image_level_label import ImageLevelLabel, ImageLevelLabelD, ImageLevelLabeld, ImageLevelLabelDict
 from .mask_regions import MaskRegions, MaskRegionsD, MaskRegionsd, MaskRegionsDict
+from .resize_slices import ResizeSlices, ResizeSlicesD, ResizeSlicesd, ResizeSlicesDict
 from .slice_wise import SliceWise, SliceWiseD, SliceWised, SliceWiseDict
 from .square_pad import SquarePad, SquarePadD, SquarePadd, SquarePadDict
 
@@ -38,6 +39,10 @@ __all__ = [
     "MaskRegionsD",
     "MaskRegionsDict",
     "MaskRegionsd",
+    "ResizeSlices",
+    "ResizeSlicesD",
+    "ResizeSlicesDict",
+    "ResizeSlicesd",
     "SliceWise",
     "SliceWiseD",
     "SliceWiseDict",

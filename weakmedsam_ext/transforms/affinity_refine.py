@@ -16,17 +16,15 @@ __all__ = ["AffinityRefine", "AffinityRefineD", "AffinityRefineDict", "AffinityR
 
 
 class AffinityRefine(Transform):
-    """Spread soft maps inside the objects of a guide; works on anybody's maps, class-activation maps or probabilities.
+    """Spread soft maps inside the objects of a guide, for example class-activation maps or probabilities.
 
     Args:
-        radius: cells at a distance below this many cells are linked.
-        beta: exponent of the affinity.
-        num_steps: steps of the walk.
-        propagation: "averaging" or "diffusion".
-        border: "full" or "cropped".
-        renormalize: min-max scale every map after every step. Off by default: probabilities stay probabilities.
-
-    See `weakmedsam_ext.networks.AffinityRandomWalk` for formulas and what is raised.
+        radius: see `weakmedsam_ext.networks.AffinityRandomWalk`, also for formulas and errors.
+        beta: see there.
+        num_steps: see there.
+        propagation: see there.
+        border: see there.
+        renormalize: see there; off by default, so that probabilities stay probabilities.
     """
 
     def __init__(

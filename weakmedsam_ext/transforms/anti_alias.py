@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,32 +10,33 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
-from scipy.ndimage import gaussian_filter
+from monai.utils import ensure_tuple
+
+from ..data.anti_alias import anti_alias
 
 __all__ = ["AntiAlias", "AntiAliasD", "AntiAliasDict", "AntiAliasd"]
 
 
 class AntiAlias(Transform):
-    """Smooth an image so that voxels which are skipped by larger steps count too, as `VolumePreprocessing` does.
-
-    The standard deviation along an axis is (s - 1) / 2 for a step of s voxels, that of MONAI's `Resize`.
+    """Smooth an image before it is resampled to larger voxels, see `anti_alias`, as `VolumePreprocessing` does.
 
     Args:
-        spacing: side of the voxels that the image will be resampled to, in mm.
+        spacing: size of the voxels that the image will be resampled to, in mm: one number, or to the right, front and
+            head.
 
     Raises:
-        ValueError: when the spacing is not positive.
+        ValueError: when the spacing is not one or three positive numbers.
     """
 
-    def __init__(self, spacing: float) -> None:
-        if not spacing > 0:
-            raise ValueError(f"spacing: expected a positive number of mm, but got {spacing}.")
-        self.spacing = spacing
+    def __init__(self, spacing: float | Sequence[float]) -> None:
+        sizes = ensure_tuple(spacing)
+        if len(sizes) not in (1, 3) or not all(size > 0 for size in sizes):
+            raise ValueError(f"spacing: expected one or three positive numbers of mm, but got {spacing}.")
+        self.spacing = sizes
 
     def __call__(self, image: MetaTensor) -> MetaTensor:
         """Smooth (C, X, Y, Z); voxels and metadata stay where they are."""
-        steps = self.spacing / np.asarray(image.pixdim)
-        smooth = gaussian_filter(np.asarray(image), (0, *np.maximum(0, (steps - 1) / 2)))
+        smooth = anti_alias(np.asarray(image), image.affine.numpy(), self.spacing)
         return MetaTensor(torch.from_numpy(smooth)).copy_meta_from(image)
 
 
@@ -48,7 +49,9 @@ class AntiAliasd(MapTransform):
         allow_missing_keys: do not raise when a key is missing.
     """
 
-    def __init__(self, keys: KeysCollection, spacing: float, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self, keys: KeysCollection, spacing: float | Sequence[float], allow_missing_keys: bool = False
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.smooth = AntiAlias(spacing)
 

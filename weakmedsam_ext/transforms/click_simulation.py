@@ -1,4 +1,4 @@
-"""Where a user would click next, given what a network answered and what is wanted."""
+"""Simulated clicks of a user who corrects the answer of a network."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 __all__ = ["CLICK_RULES", "draw_numbers", "pick_true", "simulate_clicks"]
 
-PEELS = 4
-_LARGE = 1 << 62  # far above any number of voxels, so that the remainder of a draw is as good as uniform
+PEELS = 4  # erosions of the error that the rule "inner" does at most
+_LARGE = 1 << 62  # far above any number of voxels, so that remainders of draws are practically uniform
 
 
 def simulate_clicks(
@@ -28,22 +28,25 @@ def simulate_clicks(
     """Click where masks are wrong.
 
     Rules: "uniform" clicks anywhere in the error with equal probability, as in SAM's training (Kirillov et al., ICCV
-    2023). "center" takes the largest connected region of the error (faces connect, the first of equals), whatever the
-    signs in it, and clicks with equal probability where the distance to the region's border exceeds half its largest
-    X
-    One random number is drawn for every item, on the CPU: the same seed clicks at the same places on every device, and
-    an item's click depends on nothing else in the batch.
+    2023). "center" takes the largest face-connected error region (first on ties), false positives and negatives
+    together, and clicks with equal probability where the distance to the region's border exceeds half its largest value
+    (Sofiiuk et al., RITM, ICIP 2022); the border of the image counts. "inner" erodes the error by one pixel up to
+    four times, as long as some of it is left, and clicks with equal probability there; it needs no distance transform
+    and is fast on a GPU. Distances are in pixels or voxels.
+
+    One random number is drawn for every item, on the CPU. A seed gives the same clicks on every device, and an item's
+    click does not depend on the rest of the batch.
 
     Args:
-        predicted: what the network answered, bool (B, H, W) or (B, D, H, W).
-        wanted: what it should have answered, bool of the same shape and device.
+        predicted: answer of the network, bool (B, H, W) or (B, D, H, W).
+        wanted: the right answer, bool of the same shape and device.
         rule: "uniform", "center" or "inner".
         generator: of the CPU; PyTorch's own unless given.
-        positive_only: click only on what is missing, for networks that know no background clicks.
+        positive_only: click only on false negatives, for networks without background clicks.
 
     Returns:
-        points, int64 (B, 2 or 3) in array index order, and labels, int64 (B,): 1 where the click is on something
-        missing, 0 where it is on something too much, -1 with the point 0 where there is nothing to click.
+        points, int64 (B, 2 or 3) in array index order, and labels, int64 (B,): 1 on a false negative, 0 on a false
+        positive, -1 with the point 0 where there is nothing to click.
 
     Raises:
         ValueError: when shapes or types are wrong or the rule is unknown.
@@ -99,9 +102,7 @@ def _inner_half(error: Tensor) -> Tensor:
             continue
         largest = int(np.bincount(regions.ravel())[1:].argmax()) + 1
         found = regions == largest
-        (box,) = ndimage.find_objects(
-            found.astype(np.uint8)
-        )  # of one region: thousands of others cost more than all else
+        (box,) = ndimage.find_objects(found.astype(np.uint8))  # boxes of all regions would take too long
         region = torch.from_numpy(np.pad(found[box], 1)).to(error.device)
         distance = distance_transform_edt(region[None].float())[0]
         # whole numbers compare alike on every device
@@ -111,7 +112,7 @@ def _inner_half(error: Tensor) -> Tensor:
 
 
 def _peeled(error: Tensor) -> Tensor:
-    """What is left of every item after up to `PEELS` erosions by 3 pixels along each axis."""
+    """What is left of every item after up to `PEELS` erosions by a cube of 3 pixels."""
     pool = F.max_pool2d if error.ndim == 3 else F.max_pool3d
     left = error
     for _ in range(PEELS):

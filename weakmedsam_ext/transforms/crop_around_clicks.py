@@ -1,4 +1,4 @@
-"""The cube of a volume in which the clicks are."""
+"""Crop a volume to a box around the clicks."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["CropAroundClicks", "CropAroundClicksD", "CropAroundClicksDict", "Cro
 
 
 class CropAroundClicks(Crop):
-    """Crop a box around all clicks; it stays inside the image, which is cropped less where it is smaller.
+    """Crop a box around all clicks. The box stays inside the image; an axis shorter than the box is not cropped.
 
-    `Invertd` puts what was computed in the box back to where it was.
+    Invertible, see MONAI's `Invertd`.
 
     Args:
         roi_size: sides of the box in cells, or one for all.

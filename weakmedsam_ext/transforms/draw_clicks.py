@@ -1,4 +1,4 @@
-"""Clicks in voxels of an image as it was read, drawn on the grid that transforms have made of it."""
+"""Clicks given in voxels of the original image, drawn on the grid of the transformed image."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ TOLERANCE = 1.0  # cells; resampled grids begin and end within a cell of the ima
 class DrawClicks(Transform):
     """Click map of an image: 1 at clicks on the object, -1 at clicks on the background, 0 elsewhere.
 
-    The image's affine matrices, as read and now, say where a click is; so this transform comes after all that turn,
-    resample, resize or crop. Where two clicks meet in one cell, the last one counts.
+    The original and the present affine matrix of the image map a click, so apply this transform after those that turn,
+    resample, resize or crop. Of two clicks in one cell the last one counts.
     """
 
     def __call__(self, clicks: Sequence[Sequence[int]], image: MetaTensor) -> Tensor:

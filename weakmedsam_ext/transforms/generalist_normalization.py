@@ -1,4 +1,4 @@
-"""From a specialist's patch to what a promptable network for volumes was trained on."""
+"""Size and intensities of a patch as promptable networks for volumes expect them."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def generalist_input(volume: Tensor, img_size: int, normalization: str) -> Tenso
         volume: (B, 1, D, H, W).
         img_size: side of the cube in voxels.
         normalization: "above_zero" for the published weights of SAM-Med3D, its turbo version and SegAnyPET, see
-            `normalize_above_zero`: air must be 0 or less here and the body above, so the specialist's images must not
-            be standardised before. "none" for networks that were trained on the same intensities as these, as those of
-            the promptable pre-training bundles on 0..1.
+            `normalize_above_zero`: air must be 0 or less and the body above, so do not standardise the specialist's
+            images before. "none" for networks that were trained on these intensities, such as those of the promptable
+            pre-training bundles on 0..1.
 
     Returns:
         (B, 1, img_size, img_size, img_size).

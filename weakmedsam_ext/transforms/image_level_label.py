@@ -1,4 +1,4 @@
-"""Which classes are visible in a slice, from its mask as the network sees it."""
+"""Image-level labels: which classes are visible in a slice, from its mask."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ class ImageLevelLabel(Transform):
             raise ValueError(f"mask: expected one channel of class indices, but got shape {tuple(values.shape)}.")
         if values.is_floating_point() and not (values == values.round()).all():
             raise ValueError("mask: expected integer values, but got fractions; resize masks with mode 'nearest'.")
-        counts = [torch.isin(values, torch.tensor(wanted, dtype=values.dtype)).sum() for wanted in self.label_values]
+        wanted = [torch.tensor(one, dtype=values.dtype, device=values.device) for one in self.label_values]
+        counts = [torch.isin(values, one).sum() for one in wanted]
         return (torch.stack(counts) >= self.min_pixels).float()
 
 

@@ -1,4 +1,4 @@
-"""Masks as regions to click on, for training a promptable network on structures that were drawn."""
+"""Masks as regions to click on, for training a promptable network on annotated structures."""
 
 from __future__ import annotations
 

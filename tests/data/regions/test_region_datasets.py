@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+from orientations import CODES, phantom, write_orientations
+
+from weakmedsam_ext.data import SliceMasks, SliceRegions, VolumeMasks, VolumeRegions, write_nifti
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two volumes of 2 mm voxels; the masks hold 1 in slice 2, 5 in slices 3 and 4, and 9 elsewhere."""
+    items = []
+    for number in range(2):
+        image = np.random.default_rng(number).random((16, 16, 6), dtype=np.float32) + 1
+        mask = np.full(image.shape, 9, dtype=np.uint8)
+        mask[4:8, 4:8, 2] = 1
+        mask[8:12, 4:8, 3:5] = 5
+        paths = {key: str(tmp_path / f"{key}_{number}.nii.gz") for key in ("image", "label")}
+        for key, array in (("image", image), ("label", mask)):
+            write_nifti(array, np.diag([2.0, 2.0, 2.0, 1.0]), paths[key])
+        items.append(paths)
+    return items
+
+
+def test_slices_that_show_a_structure(data, tmp_path):
+    masks = SliceMasks(data, tmp_path, {"small": 1, "both": [5, 6]}, img_size=16, progress=False)
+    assert [(item["case"], item["slice"]) for item in masks] == [(f"image_{n}", z) for n in range(2) for z in (2, 3, 4)]
+    item = masks[1]
+    assert item["image"].shape == item["label"].shape == (1, 16, 16) and item["image"].max() <= 1
+    assert item["label"].unique().tolist() == [0, 2]
+    assert (item["label"][0, 8:12, 4:8] == 2).all() and item["label"].count_nonzero() == 16
+
+
+@pytest.mark.parametrize("axis", ["axial", "coronal"])
+def test_files_of_any_orientation_give_the_same_slices(tmp_path, axis):
+    cases = write_orientations(tmp_path, *phantom())
+    masks = SliceMasks(cases, tmp_path, {"a": 1, "b": 2}, img_size=20, progress=False, axis=axis)
+    regions = SliceRegions(cases, tmp_path, 20, scales=(50,), smoothings=(1,), progress=False, axis=axis)
+    for data in (masks, regions):
+        items = [[item for item in data if item["case"] == case] for case in CODES]
+        assert len({len(some) for some in items}) == 1 and len(items[0]) > 3
+        for others in items[1:]:
+            for one, other in zip(items[0], others, strict=True):
+                assert one["slice"] == other["slice"]
+                assert all((one[key] == other[key]).all() for key in ("image", "label"))
+
+
+def test_volumes_with_structures(data, tmp_path):
+    masks = VolumeMasks(data, tmp_path, {"small": 1}, spacing=2.0, samples_per_volume=3, progress=False)
+    assert len(masks) == 6 and masks[0]["label"].shape == masks[0]["image"].shape == (1, 16, 16, 6)
+    assert masks[0]["label"].sum() == 16 and masks[0]["label"][0, 4:8, 4:8, 2].all()
+
+
+def test_regions_open_no_mask(data, tmp_path):
+    for item in data:
+        nib.save(nib.Nifti1Image(np.zeros((1, 1)), np.eye(4)), item["label"])
+    slices = SliceRegions(data, tmp_path, img_size=16, progress=False)
+    assert len(slices) == 12 and slices[7]["case"] == "image_1" and slices[7]["slice"] == 1
+    assert slices[0]["image"].shape == (1, 16, 16) and slices[0]["label"].shape == (9, 16, 16)
+    volumes = VolumeRegions(data, tmp_path, 2.0, (0.1, 0.2), (1,), samples_per_volume=2, progress=False)
+    assert len(volumes) == 4 and volumes[3]["label"].shape == (2, 16, 16, 6)
+    with pytest.raises(ValueError, match="samples_per_volume: expected at least 1, but got 0"):
+        VolumeRegions(data, tmp_path, samples_per_volume=0)
+
+
+def test_errors(data, tmp_path):
+    with pytest.raises(ValueError, match="structures: expected at least one name and its label value, but got none"):
+        SliceMasks(data, tmp_path, {})
+    with pytest.raises(ValueError, match="image_0.nii.gz has no mask; leave the volume out"):
+        SliceMasks([{"image": data[0]["image"]}], tmp_path, {"small": 1})
+    with pytest.raises(ValueError, match=r"structures: \['aorta'\] occur in no mask; correct the label values"):
+        VolumeMasks(data, tmp_path, {"aorta": 7}, progress=False)

@@ -1,0 +1,204 @@
+"""Read and write the folder layout of the Medical Segmentation Decathlon."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.data import check_missing_files, load_decathlon_datalist
+from monai.utils import look_up_option
+
+from ..io import read_json, write_json
+
+__all__ = [
+    "case_name",
+    "check_decathlon_output",
+    "claim_cases",
+    "decathlon_cases",
+    "image_items",
+    "image_path",
+    "label_path",
+    "link_once",
+    "named_images",
+    "require_images",
+    "write_dataset_json",
+]
+
+DATASET_JSON = "dataset.json"
+NUM_NAMED = 3  # missing files that an error shows
+
+
+def case_name(path: str | Path) -> str:
+    """Case name of a volume's file: "la_003" for imagesTr/la_003.nii.gz."""
+    name = Path(path).name
+    return name.removesuffix(".gz").rpartition(".")[0] or name
+
+
+def named_images(data: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Items with "case" and "image"; a missing "case" is the file name without its ending."""
+    return [{"case": item.get("case") or case_name(item["image"]), "image": item["image"]} for item in data]
+
+
+def image_items(paths: Sequence[str | Path]) -> list[dict[str, str]]:
+    """Items with "image" for inference; results are named after the files.
+
+    There may be none: a bundle is also loaded to be looked at, without images. `require_images` refuses to run then.
+
+    Raises:
+        ValueError: when two have one name, whose results would be one file.
+    """
+    names = Counter(case_name(path) for path in paths)
+    repeated = sorted(name for name, count in names.items() if count > 1)
+    if repeated:
+        raise ValueError(
+            f"datalist: {repeated[0]!r} names {names[repeated[0]]} files, whose results would overwrite each other; "
+            "rename them, or segment them in separate runs."
+        )
+    return [{"image": str(path)} for path in paths]
+
+
+def require_images(paths: Sequence[str | Path]) -> None:
+    """Check that there is an image to segment.
+
+    Raises:
+        ValueError: when there is no image.
+    """
+    if not paths:
+        raise ValueError("datalist: no image is given or found; list files, as in --datalist \"['a.nii.gz']\".")
+
+
+def image_path(root: str | Path, case: str, section: str = "training") -> Path:
+    """Path of an image of the "training" or "test" section."""
+    folder = {"training": "imagesTr", "test": "imagesTs"}[look_up_option(section, ("training", "test"))]
+    return Path(root) / folder / f"{case}.nii.gz"
+
+
+def label_path(root: str | Path, case: str) -> Path:
+    """Path of a training mask."""
+    return Path(root) / "labelsTr" / f"{case}.nii.gz"
+
+
+def claim_cases(output: Path, cases: Mapping[str, Any], others: str) -> None:
+    """Record in cases.json which cases an output folder is made from, and refuse a folder made from others.
+
+    Args:
+        output: the data set's folder.
+        cases: content of cases.json.
+        others: what the folder holds when it was made from something else, for the error, "cases than source holds".
+
+    Raises:
+        ValueError: when the folder was made from other cases.
+    """
+    claim = output / "cases.json"
+    if not claim.exists():
+        write_json(cases, claim)
+    elif read_json(claim, "give an empty output folder") != cases:
+        raise ValueError(f"output {output} was prepared from other {others}; give an empty folder.")
+
+
+def link_once(source: str | Path, target: Path) -> None:
+    """Link a file of another layout into this one, unless the link exists."""
+    if not target.is_symlink():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(source)
+
+
+def decathlon_cases(
+    dataset_dir: str | Path, section: str = "training", check_masks: bool = True
+) -> list[dict[str, str]]:
+    """List the cases of a Decathlon folder, for example Task02_Heart as downloaded.
+
+    Args:
+        dataset_dir: the folder that holds dataset.json.
+        section: "training" or "test". A case without "label" in dataset.json has none here either.
+        check_masks: whether listed masks must exist. Who opens only some of them finds out about those.
+
+    Returns:
+        one {"case", "image", "label"} a case, in the order of dataset.json, with absolute paths. No volume is opened.
+
+    Raises:
+        FileNotFoundError: when dataset.json or a file that it lists is missing.
+        ValueError: when dataset.json lists no case, a case twice, or something that is no path.
+    """
+    root = Path(dataset_dir).expanduser().absolute()
+    listing = root / DATASET_JSON
+    remedy = "dataset_dir must be the extracted folder of a Decathlon task, for example Task02_Heart"
+    content = read_json(listing, remedy)
+    section = look_up_option(section, ("training", "test"))
+    entries = content.get(section)
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f"{listing}: expected a list of cases under {section!r}, but got {entries!r}; {remedy}.")
+    if not all(isinstance(e, str) or (isinstance(e, dict) and isinstance(e.get("image"), str)) for e in entries):
+        raise ValueError(f"{listing}: every entry of {section!r} must name one image file; {remedy}.")
+    items = [
+        {"case": case_name(item["image"]), **{key: item[key] for key in ("image", "label") if key in item}}
+        for item in load_decathlon_datalist(listing, data_list_key=section)
+    ]
+    names = [item["case"] for item in items]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{listing}: cases listed more than once ({', '.join(repeated)}); remove the repetitions.")
+    keys = ("image", "label") if check_masks else ("image",)
+    missing = check_missing_files(items, keys=keys, allow_missing_keys=True)
+    if missing:
+        named = ", ".join(map(str, missing[:NUM_NAMED])) + (", ..." if len(missing) > NUM_NAMED else "")
+        raise FileNotFoundError(f"{len(missing)} files that {listing} lists are missing ({named}); extract them again.")
+    return items
+
+
+def check_decathlon_output(output: str | Path, name: str) -> None:
+    """Check that an output folder does not hold another data set.
+
+    Raises:
+        ValueError: when the folder holds a dataset.json of another name.
+    """
+    listing = Path(output) / DATASET_JSON
+    found = read_json(listing, "give another output folder").get("name") if listing.exists() else name
+    if found != name:
+        raise ValueError(f"output {output} already holds the data set {found!r}; give another folder for {name!r}.")
+
+
+def write_dataset_json(
+    root: str | Path,
+    name: str,
+    description: str,
+    labels: Sequence[str],
+    cases: Mapping[str, Any],
+    modality: str = "MRI",
+    test: Sequence[str] = (),
+) -> Path:
+    """Write dataset.json, and cases.json with what the layout has no field for.
+
+    Args:
+        root: folder that holds imagesTr/ and labelsTr/, and imagesTs/ for test cases.
+        name: of the data set.
+        description: one sentence.
+        labels: names of the label values 0, 1, ...
+        cases: anything worth keeping of every case, for example its original name.
+        modality: "MRI" or "CT".
+        test: those of the cases that have no mask; all others are for training.
+
+    Returns:
+        path of dataset.json.
+    """
+    root = Path(root)
+    write_json(cases, root / "cases.json")
+    training = [case for case in cases if case not in set(test)]
+    content = {
+        "name": name,
+        "description": description,
+        "tensorImageSize": "3D",
+        "modality": {"0": modality},
+        "labels": {str(value): label for value, label in enumerate(labels)},
+        "numTraining": len(training),
+        "numTest": len(test),
+        "training": [
+            {"image": f"./{image_path('', case).as_posix()}", "label": f"./{label_path('', case).as_posix()}"}
+            for case in training
+        ],
+        "test": [f"./{image_path('', case, 'test').as_posix()}" for case in test],
+    }
+    write_json(content, root / DATASET_JSON)
+    return root / DATASET_JSON

@@ -1,0 +1,72 @@
+"""Hashes of files, computed again only when a file has changed."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from .io import file_hash, read_json, write_json
+
+__all__ = ["HashCache", "content_hash"]
+
+# A file that was written this short a time ago may be written again without a new modification time.
+SETTLED_NS = 2_000_000_000
+
+
+class HashCache:
+    """SHA-256 of files by absolute path, size and modification time; remembered in memory and, if wanted, on disk.
+
+    A file that was modified less than two seconds ago is hashed every time. A cache file that is missing, damaged or
+    not writable costs time only.
+
+    Args:
+        path: JSON file that keeps the hashes between runs; without, they are remembered by this object only.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self.path = None if path is None else Path(path)
+        self._known = self._read()
+
+    def __call__(self, path: str | Path) -> str:
+        """Hash a file, see `content_hash`."""
+        name = os.path.abspath(path)
+        stat = os.stat(name) if os.path.isfile(name) else None
+        state = None if stat is None else [stat.st_size, stat.st_mtime_ns]
+        known = self._known.get(name)
+        if known is not None and known[:2] == state:
+            return str(known[2])
+        # the state from before the file is read: what is written meanwhile is noticed next time
+        digest = _MEMORY(name) if self is not _MEMORY else file_hash(path)
+        if state is not None and time.time_ns() - state[1] >= SETTLED_NS:
+            self._known[name] = [*state, digest]
+            self._write()
+        return digest
+
+    def _read(self) -> dict[str, list]:
+        try:
+            content = read_json(self.path, "delete it") if self.path else {}
+        except (OSError, ValueError):
+            return {}
+        return {name: entry for name, entry in content.items() if isinstance(entry, list) and len(entry) == 3}
+
+    def _write(self) -> None:
+        if self.path is None:
+            return
+        try:
+            # another process may have added hashes meanwhile
+            write_json({**self._read(), **self._known}, self.path)
+        except OSError:
+            pass
+
+
+_MEMORY = HashCache()
+
+
+def content_hash(path: str | Path) -> str:
+    """SHA-256 of a file as 32 hexadecimal digits; within a process, an unchanged file is read once.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+    """
+    return _MEMORY(path)

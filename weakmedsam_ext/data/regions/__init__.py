@@ -1,0 +1,1 @@
+"""Targets for promptable training: regions found without labels, and drawn structures."""

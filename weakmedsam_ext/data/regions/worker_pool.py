@@ -1,0 +1,56 @@
+"""Process cases in worker processes that end with their parent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from threading import Thread
+
+__all__ = ["compute_cases"]
+
+
+def compute_cases(compute: Callable[[str, Path], None], missing: Mapping[str, Path], num_workers: int) -> Iterator[str]:
+    """Call a function with every case and its file.
+
+    Args:
+        compute: writes the file of a case; with several processes something that can be pickled.
+        missing: case -> file.
+        num_workers: processes, a case each; -1 for one per core, 1 for none but this one.
+
+    Returns:
+        the cases as they are finished.
+    """
+    if num_workers == -1:
+        # from Python 3.13 on, the cores that this process may use
+        num_workers = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+    num_workers = min(len(missing), num_workers)
+    if num_workers <= 1:
+        for case, path in missing.items():
+            compute(case, path)
+            yield case
+        return
+    # children of a process that may hold threads and a GPU start afresh
+    with ProcessPoolExecutor(num_workers, get_context("spawn"), initializer=_end_with_parent) as pool:
+        try:
+            running = {pool.submit(compute, case, path): case for case, path in missing.items()}
+            for done in as_completed(running):
+                done.result()
+                yield running[done]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is killed; otherwise it waits for work for ever."""
+    parent = parent_process()
+    assert parent is not None  # a worker has one
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
