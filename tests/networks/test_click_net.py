@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import json
+from hashlib import sha256
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from weakmedsam_ext.engines import ClickRounds
+from weakmedsam_ext.data.synthetic import SyntheticBatches
+from weakmedsam_ext.engines import ClickRounds, PromptedGeneralist, click_iou
 from weakmedsam_ext.losses import RegionAffinityLoss
 from weakmedsam_ext.networks import ClickNet, PromptAffinity, Prompter, build_network, shipped_weights
 from weakmedsam_ext.networks.click_decoder import doubled
@@ -117,6 +122,17 @@ def test_prompt_affinity_takes_its_answers_and_its_features():
         assert guide.shape == (1, channels, 16, 16)
 
 
+@pytest.mark.parametrize("prompt", ["point", "mask", "uncertainty"])
+def test_a_generalist_asks_it(prompt):
+    image, wanted = torch.rand(2, 1, 24, 24, 16), torch.zeros(2, 24, 24, 16, dtype=torch.bool)
+    wanted[0, 4:16, 4:16, 4:12] = True  # nothing is asked about the other
+    logits = torch.where(wanted, 4.0, -4.0).unsqueeze(1)
+    generalist = PromptedGeneralist(small(3), "none", prompt, num_clicks=2, num_prompts=2)
+    answer = generalist(image, torch.cat([-logits, logits], dim=1))
+    assert answer.probability.shape == (2, 1, 24, 24, 16) and answer.probability[0].std() > 0
+    assert answer.weight[0].max() > 0 and answer.weight[1].max() == 0
+
+
 @pytest.mark.parametrize("size, mode", [((5, 7), "bilinear"), ((3, 4, 1), "trilinear")])
 def test_maps_are_doubled_as_by_interpolation(size, mode):
     maps = torch.rand(2, 3, *size)
@@ -146,19 +162,46 @@ def test_wrong_settings_and_images_are_refused():
 
 
 def test_shipped_weights_are_checked(tmp_path, monkeypatch):
-    from hashlib import sha256
-
-    from safetensors.torch import save_file
-
     monkeypatch.setattr(shipped_weights, "SHIPPED", tmp_path)
     network = small(2)
-    assert not shipped_weights.load_shipped_weights(network, "some")
+    with pytest.raises(ValueError, match="weights .* none for 'some'.* pretrained=False for random weights"):
+        shipped_weights.load_shipped_weights(network, "some")
     path = tmp_path / "some.safetensors"
     save_file({name: value.half() for name, value in small(2, seed=1).state_dict().items()}, path)
     path.with_suffix(".json").write_text(f'{{"sha256": "{sha256(path.read_bytes()).hexdigest()}"}}')
-    assert shipped_weights.load_shipped_weights(network, "some")
+    shipped_weights.load_shipped_weights(network, "some")
     weight = network.image_encoder.stem.weight
     assert weight.dtype == torch.float32 and torch.equal(weight, small(2, seed=1).image_encoder.stem.weight.half())
-    path.with_suffix(".json").write_text('{"sha256": "0"}')
-    with pytest.raises(ValueError, match="weights .* expected SHA-256 0, but got .* install this package anew"):
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(ValueError, match="weights .* expected SHA-256 .*, but got .* install this package again"):
         shipped_weights.load_shipped_weights(network, "some")
+
+
+def test_weights_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="image_encoder"):
+        build_network("click_net_2d", **SMALL)
+    with pytest.raises(ValueError, match="none for 'click_net_3d'"):
+        build_network("click_net_3d")
+
+
+def test_each_file_of_weights_has_a_card():
+    names = {path.stem for path in shipped_weights.SHIPPED.glob("*.safetensors")}
+    assert names == {path.stem for path in shipped_weights.SHIPPED.glob("*.json")} == {"click_net_2d"}
+    for name in names:
+        card = json.loads((shipped_weights.SHIPPED / f"{name}.json").read_text())
+        assert card["name"] == name and card["licence"] == "Apache-2.0" and "No real image" in card["training_data"]
+        assert (shipped_weights.SHIPPED / f"{name}.safetensors").stat().st_size < 6 << 20
+
+
+@torch.no_grad()
+def test_shipped_weights_answer_clicks_on_unseen_synthetic_images():
+    """0.70, 0.79 and 0.84 on 64 images of 128 pixels when they were trained."""
+    scores = {}
+    for pretrained in (True, False):
+        torch.manual_seed(0)
+        network = build_network("click_net_2d", pretrained=pretrained).eval()
+        batch = next(iter(SyntheticBatches(8, [(96, 96)], 1, 1 << 20, torch.device("cpu"), 40)))
+        torch.manual_seed(0)
+        dialogues = ClickRounds(network, 4, 5, 0.0, "regions")(batch["image"], batch["label"])
+        scores[pretrained] = [float(click_iou({"pred": dialogues}, click).mean()) for click in (0, 4)]
+    assert scores[True][0] > 0.6 > scores[False][0] and scores[True][1] > 0.75 > scores[False][1]

@@ -44,6 +44,7 @@ class ClickNet(PromptableNetwork):
     """
 
     takes_prompt_sets = True
+    mask_scale = CELL
 
     def __init__(
         self,

@@ -58,7 +58,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "sam_med3d_tiny": (SAMMed3D, {**_SMALL_VOLUMES, "img_size": 64, "patch_size": 8}),
     # masks as fine as the input: shapes within a patch of 8 voxels are hard to learn
     "sam_med3d_small": (SAMMed3D, {**_SMALL_VOLUMES, "img_size": 32, "patch_size": 4, "detail_dim": 16}),
-    # trained on synthetic images alone; their weights are part of the package
+    # small and convolutional; the weights of click_net_2d, from synthetic images alone, are part of the package
     "click_net_2d": (ClickNet, {"spatial_dims": 2, "img_size": 128}),
     "click_net_3d": (ClickNet, {"spatial_dims": 3, "img_size": 64}),
 }
@@ -72,18 +72,19 @@ def build_network(
     Args:
         name: one of `NETWORKS`: "samus_vit_b", "sam_vit_b", "medsam_vit_b", "efficient_sam_vitt", "efficient_sam_vits",
             "sam_med3d", and the small "samus_tiny", "samus_small", "sam_vit_tiny", "efficient_sam_tiny",
-            "sam_med3d_tiny", "sam_med3d_small"; and "click_net_2d", "click_net_3d", whose weights are in this package.
-        checkpoint: file that `load_checkpoint` reads; without, the weights in this package, or random ones and
-            `init_click_attention`.
-        pretrained: use the weights in this package, where it has some and no checkpoint is given.
+            "sam_med3d_tiny", "sam_med3d_small", "click_net_2d", "click_net_3d".
+        checkpoint: file that `load_checkpoint` reads. Without, "click_net_2d" gets the weights in this package, and
+            SAM-like networks get random weights and `init_click_attention`.
+        pretrained: False gives random weights also to networks that have weights in this package, or ask for a
+            checkpoint ("click_net_3d"); of no effect on others and with a checkpoint.
         overrides: arguments of the network's class that replace those of the named configuration, for example img_size.
 
     Returns:
         the network.
 
     Raises:
-        ValueError: when the name is unknown, the checkpoint or the weights in this package do not fit, or these were
-            changed.
+        ValueError: when the name is unknown, the checkpoint does not fit, or the weights in this package are missing,
+            were changed or do not fit.
         TypeError: when the network has no such argument.
     """
     network_class, arguments = NETWORKS[look_up_option(name, list(NETWORKS))]
