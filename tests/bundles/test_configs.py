@@ -11,11 +11,12 @@ import pytest
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
 from monai.bundle.config_item import ComponentLocator
 
+from weakmedsam_ext.bundle import bundle_files, recipe_names
+from weakmedsam_ext.bundle.recipe import RECIPES, load_recipe
 from weakmedsam_ext.data import write_phantoms
 
-BUNDLES = sorted(path.parent.parent for path in (Path(__file__).parents[2] / "bundles").glob("*/configs/metadata.json"))
+BUNDLES = sorted(path.parent for path in (Path(__file__).parents[2] / "bundles").glob("*/bundle.json"))
 CONFIGS = [path for bundle in BUNDLES for path in sorted((bundle / "configs").glob("*.json"))]
-OVERLAYS = {"demo.json": "pipeline.json", "own_network.json": "pipeline.json", "multi_gpu_train.json": "train.json"}
 STAGES = [path for path in CONFIGS if path.name != "metadata.json"]
 
 
@@ -23,11 +24,22 @@ def name_of(path):
     return f"{path.parent.parent.name}/{path.name}" if path.suffix else path.name
 
 
+def base_of(path):
+    """Config that an overlay is merged into; None for a config that is read alone."""
+    bundle = json.loads((path.parents[1] / "bundle.json").read_text())
+    recipe = load_recipe(bundle["recipe"])
+    if path.stem in bundle["presets"]:
+        return "pipeline"
+    if path.stem in recipe.alternatives.get("choices", ()):
+        return recipe.alternatives["of"]
+    return recipe.overlays.get(path.stem)
+
+
 def read(path):
     """A config, or an overlay on its base."""
     parser = ConfigParser()
-    base = OVERLAYS.get(path.name)
-    parser.read_config([str(path.parent / base), str(path)] if base else str(path))
+    base = base_of(path)
+    parser.read_config([str(path.parent / f"{base}.json"), str(path)] if base else str(path))
     return parser
 
 
@@ -62,28 +74,46 @@ def test_every_reference_resolves(path):
     assert referred - ids == set()
 
 
-@pytest.mark.parametrize("path", [p for p in STAGES if p.name not in OVERLAYS], ids=name_of)
+@pytest.mark.parametrize("path", [p for p in STAGES if base_of(p) != "pipeline"], ids=name_of)
 def test_no_setting_is_without_use(path):
-    """A scalar at the top that nothing refers to would be a switch without a wire."""
-    config = json.loads(path.read_text())
-    text = path.read_text()
-    unused = [key for key, value in config.items() if not isinstance(value, (dict, list)) and f"@{key}" not in text]
-    assert unused == []
+    """A scalar at the top that nothing refers to would be a switch without a wire; the run key does not count."""
+    config = {key: value for key, value in read(path).get().items() if key not in ("settings", "network_settings")}
+    text = json.dumps(config)
+    own = json.loads(path.read_text())
+    plain = [key for key, value in own.items() if not isinstance(value, (dict, list)) and re.fullmatch(r"\w+", key)]
+    passed = own["settings"].values() if path.stem == "pipeline" else ()
+    assert [key for key in plain if not re.search(rf"@{key}\b", text) and f"@{key}" not in passed] == []
 
 
 @pytest.mark.parametrize("bundle", BUNDLES, ids=name_of)
-def test_settings_that_stages_share_have_one_default(bundle):
-    """The data, split and backbone that one stage takes for granted are those of the others."""
-    defaults: dict[str, dict[str, str]] = {}
-    for path in (bundle / "configs").glob("*.json"):
-        if path.name not in ("metadata.json", *OVERLAYS):
-            for key, value in json.loads(path.read_text()).items():
-                plain = not isinstance(value, (dict, list)) and not str(value).startswith("$")
-                if plain or key in ("class_map", "roi_size", "stride"):
-                    defaults.setdefault(key, {})[path.name] = json.dumps(value)
-    own = {"epochs", "batch_size", "learning_rate", "weight_decay", "use_affinity"}  # each training has its own
-    differing = {key: found for key, found in defaults.items() if len(set(found.values())) > 1 and key not in own}
-    assert differing == {}
+def test_what_is_committed_is_what_build_writes(bundle):
+    files = bundle_files(bundle)
+    assert {name: (bundle / name).read_text(encoding="utf-8") for name in files} == files
+    assert {path.name for path in (bundle / "configs").iterdir()} == {Path(n).name for n in files if "configs/" in n}
+    assert len((bundle / "bundle.json").read_text().splitlines()) < 100
+
+
+def test_every_part_and_setting_of_a_recipe_is_used():
+    """In some bundle's configs, or in another part."""
+    unused = {}
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        texts = json.dumps([recipe.configs, recipe.parts, recipe.metadata, [b for b in recipe.borrowed.values()]])
+        names = {*recipe.parts, *recipe.settings, *recipe.runtime} - {"settings"}
+        found = set(re.findall(r"[@%](\w+)", texts)) | set(re.findall(r'"%": "(\w+)"', texts))
+        found |= {key for body in recipe.configs.values() for key in body}
+        found |= {"run_key", "pipeline", "initialize", "method"}  # what build adds, and what chooses an overlay
+        unused[name] = sorted(
+            key for key in names - found if key in own_names(name) and not key.startswith("pretrain_")
+        )
+    assert unused == {name: [] for name in unused}
+
+
+def own_names(name):
+    """Names of the parts and settings in a recipe's own folder."""
+    folder = RECIPES / name
+    paths = [folder / f"{kind}.json" for kind in ("parts", "settings", "runtime")]
+    return {key for path in paths if path.exists() for key in json.loads(path.read_text())}
 
 
 @pytest.mark.parametrize("bundle", BUNDLES, ids=name_of)

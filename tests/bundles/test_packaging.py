@@ -25,6 +25,7 @@ from monai.transforms import SaveImaged
 
 from weakmedsam_ext.bundle import package_bundle
 from weakmedsam_ext.data import decathlon_cases, write_phantoms
+from weakmedsam_ext.handlers import ResumableEpochs
 
 BUNDLES = sorted(path.parent.parent for path in (Path(__file__).parents[2] / "bundles").glob("*/configs/metadata.json"))
 SMALL_SEMISAM = {"roi_size": [32, 32, 16], "stride": [16, 16, 16], "spacing": 2.0, "batches_per_epoch": 2}
@@ -218,6 +219,31 @@ def test_monai_label_trains_what_it_serves_and_goes_on_with_more_labels(installe
     # the second training started from the first one's weights: one epoch from fresh ones would lie farther away
     assert distance(first, second) < distance(start, second)
     assert [path.name for path in tmp_path.iterdir()] == ["app"]
+
+
+def test_monai_label_stops_and_trains_again_with_other_epochs_and_more_labels(
+    installed, phantoms, tmp_path, monkeypatch
+):
+    """Epochs before the stop are not lost: the next training starts from their weights."""
+    app = tmp_path / "app" / "model" / installed.name
+    shutil.copytree(installed.root, app)
+    config = app / "configs" / "train.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **SMALL.get(installed.name, {})}))
+    save = ResumableEpochs.save
+
+    def save_once(self, engine):
+        save(self, engine)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ResumableEpochs, "save", save_once)
+    with pytest.raises(BaseException):  # noqa: B017 MONAI may wrap it
+        monai_label_trains(app, phantoms[:3], max_epochs=3)
+    monkeypatch.undo()
+    stopped = torch.load(app / "models" / "model.pt", weights_only=True)
+    assert any(not torch.equal(value, stopped[key]) for key, value in installed.network.state_dict().items())
+    after = monai_label_trains(app, phantoms, max_epochs=1)
+    assert distance(stopped, after) < distance(installed.network.state_dict(), after)
+    assert (app / "models" / "model.previous.pt").exists()
 
 
 def distance(one, other):

@@ -115,14 +115,6 @@ def test_finetuning_starts_from_what_was_learnt_without_labels(finished, phantom
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_finetuning_knows_its_weights_by_what_they_are(name):
-    """An interrupted fine-tuning of other weights in the same file is not continued."""
-    config = json.loads((BUNDLES / name / "configs" / "finetune.json").read_text())
-    (resumable,) = [item for item in config["train"]["handlers"] if item["_target_"].endswith("ResumableEpochs")]
-    assert resumable["settings"]["weights"] == "$file_hash(@ckpt_path)"
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_finetuning_wants_to_know_on_what(name, phantoms, tmp_path):
     with pytest.raises(SystemExit, match="error in stage 'finetune': structures: expected at least one name"):
         run(name, phantoms, tmp_path, finetune=True, train_epochs=1)

@@ -136,14 +136,12 @@ def test_a_checkpoint_of_another_run_is_set_aside_and_training_starts_anew(tmp_p
     ],
 )
 def test_precision_and_processes_make_another_run(tmp_path, caplog, function, value, reason):
-    class Scaler:
-        def state_dict(self):
-            return {}
-
     train(tmp_path, epochs=1)
-    with patch(function, return_value=value), patch.object(SupervisedTrainer, "scaler", Scaler(), create=True):
-        train(tmp_path, epochs=1)
-    assert reason in caplog.text
+    ResumableEpochs.resume(handler := ResumableEpochs(tmp_path / "last.pt", {}), engine := Engine(lambda *_: None))
+    engine.state.max_epochs = 1
+    before = json.loads(torch.load(tmp_path / "last.previous.pt", weights_only=True)["record"])
+    with patch(function, return_value=value):
+        assert reason in handler._changes({**before, "run": {}}, engine)
 
 
 def test_other_numbers_of_epochs_make_another_run(tmp_path, caplog):

@@ -244,7 +244,7 @@ class ConfigBuilder:
         settings = {key: f"@{names.get(key, key)}" for key in passed}
         body["pipeline"] = expand(self.parts["pipeline"], self.parts)
         found = self._definitions(PIPELINE, {**known, **body}, {})
-        paths = {key: found.pop(key) for key in ("bundle_root", "output_dir") if key in found}
+        paths: dict[str, Any] = {key: found.pop(key) for key in ("bundle_root", "output_dir") if key in found}
         late = {key: known.pop(key) for key in LAST_SETTINGS if key in known}
         first = {key: found.pop(key) for key in self.values if key in found}
         config: dict[str, Any] = {**paths, **first, **known, **late}
