@@ -110,6 +110,14 @@ def test_what_is_logged_is_appended_to_a_file(folder, caplog):
     assert text.count("[1/2] one: running") == 1 and text.count("[1/2] one: finished before") == 1
 
 
+def test_the_record_of_an_earlier_version_runs_its_stage_again(folder, caplog):
+    caplog.set_level("INFO")
+    run(folder)
+    (folder / "out" / "stages" / "one.json").write_text(json.dumps({"key": "a", "seconds": 1.0}))
+    assert run(folder)[2:] == ["first a"]
+    assert "one: running again: package version changed: None -> " in caplog.text
+
+
 def test_a_missing_output_runs_its_stage_again(folder):
     run(folder)
     (folder / "out" / "second").unlink()

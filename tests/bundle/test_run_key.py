@@ -66,6 +66,13 @@ def test_a_moved_folder_changes_nothing(files):
     assert now.record["inputs"] == before.record["inputs"]
 
 
+def test_equal_numbers_and_names_of_folders_are_no_difference(files, monkeypatch):
+    monkeypatch.chdir(files)
+    before = key(files, beta=16, method="mean")
+    (files / "mean").mkdir()
+    assert key(files, beta=16.0, method="mean").digest == before.digest
+
+
 def test_versions_and_configs_count():
     record = {"package": "1", "config": "a", "settings": {}, "inputs": {}}
     assert differences(record, {**record, "package": "2"}) == "package version changed: 1 -> 2"

@@ -92,10 +92,10 @@ class Pipeline:
         before = read_json(path, "delete it") if path.exists() else {}
         outputs = [self.output_dir / name for name in stage["outputs"]]
         same = before.get("key") == key.digest
-        if same and before["finished"] and all(output.exists() for output in outputs):
+        if same and before.get("finished") and all(output.exists() for output in outputs):
             logger.info("%s: finished before", title)
             return
-        reason = "" if same or not before else f" again: {key.changes(before['record'])}"
+        reason = "" if same or not before else f" again: {key.changes(before.get('record', {}))}"
         logger.info("%s: running%s", title, reason)
         if before and not same:
             for output in outputs:

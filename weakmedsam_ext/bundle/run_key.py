@@ -72,7 +72,7 @@ class RunKey:
             return {str(key): self._setting(one, hashes) for key, one in value.items()}
         if isinstance(value, (list, tuple)):
             return [self._setting(one, hashes) for one in value]
-        if isinstance(value, (str, Path)) and value and _exists(Path(value)):
+        if _looks_like_path(value) and _exists(Path(value)):
             path = Path(value)
             return {"file": path.name, "hash": hashes(path)} if path.is_file() else {"folder": path.name}
         return plain(value)
@@ -90,6 +90,8 @@ def plain(value: Any) -> Any:
         return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(one) for one in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # 16 and 16.0 are the same setting
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
@@ -136,6 +138,11 @@ def _files(inputs: Any) -> Iterator[Path]:
     elif isinstance(inputs, (str, Path)) and str(inputs) and _exists(Path(inputs)):
         path = Path(inputs)
         yield from [path] if path.is_file() else (file for file in path.rglob("*") if file.is_file())
+
+
+def _looks_like_path(value: Any) -> bool:
+    """Whether a setting may name a file: a method's name is none, even where a folder has the same."""
+    return isinstance(value, Path) or (isinstance(value, str) and ("/" in value or "." in value))
 
 
 def _exists(path: Path) -> bool:
