@@ -16,9 +16,7 @@ __all__ = ["main"]
 
 @dataclass(frozen=True)
 class _Command:
-    """What the user asked for. Fire only finds out what that is: it would run a command whose options it does not know
-    and complain afterwards.
-    """
+    """A parsed command. Fire runs a command before it rejects unknown options, so it only parses here."""
 
     _run: Callable[[], Any]
 

@@ -165,10 +165,11 @@ def test_build_writes_again_what_bundle_json_says(created, capsys):
     content = json.loads((created / "bundle.json").read_text())
     content["settings"]["spacing"] = 3.0
     (created / "bundle.json").write_text(json.dumps(content))
-    (created / "configs" / "stale.json").write_text("{}")
+    for name in ("cluster", "of_the_user"):  # a config of another recipe, and one that no recipe has
+        (created / "configs" / f"{name}.json").write_text("{}")
     assert main(["build", str(created)]) == 0
     assert json.loads((created / "configs" / "train.json").read_text())["spacing"] == 3.0
-    assert not (created / "configs" / "stale.json").exists()
+    assert not (created / "configs" / "cluster.json").exists() and (created / "configs" / "of_the_user.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -198,5 +199,8 @@ def test_create_refuses_what_cannot_be(created, tmp_path, capsys):
     assert "class_map: expected a name and its value" in capsys.readouterr().err
     assert main([*arguments, str(tmp_path / "new"), "--class_map", "{'a': 1}", "--spacign", "2"]) == 1
     assert "there is no 'spacign'; did you mean 'spacing'" in capsys.readouterr().err
-    assert not (tmp_path / "new" / "bundle.json").exists()
-    assert main([*arguments, str(tmp_path / "new"), "--class_map", "{'a': 1}", "--spacing", "2"]) == 0
+    assert main([*arguments, str(tmp_path / "new"), "--class_map", "{'a': 1}", "--spacing", "wide"]) == 1
+    assert "spacing: expected a number, but got 'wide'" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    assert main([*arguments, str(tmp_path / "new"), "--class_map", "{'a': 1}", "--train_epochs", "2"]) == 0
+    assert json.loads((tmp_path / "new/bundle.json").read_text())["settings"]["epochs"] == 2

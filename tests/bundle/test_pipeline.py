@@ -87,7 +87,20 @@ def test_another_config_runs_its_stage_again(folder):
     assert run(folder)[2:] == ["first a"]
 
 
-def test_what_a_stage_replaces_is_deleted_and_weights_are_kept(folder):
+def test_what_is_replaced_stays_until_the_next_time(folder):
+    for number in (1, 2, 3):
+        run(folder, number=number)
+        if number > 1:
+            assert (folder / "out/stages/replaced/two/second").read_text() == f"second {number - 1}\n"
+
+
+def test_a_damaged_record_stands_for_an_unknown_run(folder):
+    run(folder)
+    (folder / "out/stages/two.json").write_text("{")
+    assert run(folder)[2:] == ["second 1"] and (folder / "out/stages/replaced/two/second").exists()
+
+
+def test_what_a_stage_replaces_is_out_of_its_way_and_weights_are_kept(folder):
     """Before the stage runs: what it does not write again must not stay."""
     stage = {"name": "one", "config": ["first"], "outputs": ["first", "folder", "model.pt"]}
     output = folder / "out"

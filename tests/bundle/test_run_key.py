@@ -73,6 +73,29 @@ def test_equal_numbers_and_names_of_folders_are_no_difference(files, monkeypatch
     assert key(files, beta=16.0, method="mean").digest == before.digest
 
 
+def test_the_order_of_classes_counts_for_it_is_that_of_channels(files):
+    one, other = (key(files, class_map=names) for names in ({"a": 1, "b": 2}, {"b": 2, "a": 1}))
+    assert one.digest != other.digest and "class_map changed" in one.changes(other.record)
+
+
+def test_inputs_of_one_name_are_all_counted(files):
+    for patient in "pq":
+        (files / patient / "scan").mkdir(parents=True)
+        (files / patient / "scan/image.nii").write_text(patient)
+    inputs = [files / patient / "scan/image.nii" for patient in "pq"]
+    assert key(files, inputs=inputs).digest != key(files, inputs=inputs[1:]).digest
+    before = key(files, inputs=inputs)
+    before.record  # noqa: B018
+    inputs[0].write_text("other")
+    assert key(files, inputs=inputs).changes(before.record) == "1 inputs changed: scan/image.nii"
+
+
+def test_relative_and_absolute_paths_are_the_same(files, monkeypatch):
+    monkeypatch.chdir(files)
+    one, other = RunKey("out", {}, ["out/models/model.pt"]), RunKey(files / "out", {}, [files / "out/models/model.pt"])
+    assert one.digest == other.digest and set(one.record["inputs"]) == {"models/model.pt"}
+
+
 def test_versions_and_configs_count():
     record = {"package": "1", "config": "a", "settings": {}, "inputs": {}}
     assert differences(record, {**record, "package": "2"}) == "package version changed: 1 -> 2"

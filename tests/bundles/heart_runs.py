@@ -16,6 +16,7 @@ SMALL = {
     "num_test": 2,
     "num_subclasses": 2,
     "pretrain_epochs": 2,
+    "pretrain_region_workers": 1,
     "cam_epochs": 2,
     "train_epochs": 2,
     "slices_per_volume": 4,

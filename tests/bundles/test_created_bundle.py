@@ -29,7 +29,9 @@ def trained(tmp_path_factory):
     bundle = create_bundle("semisam", folder / "heart", folder / "data", {"atrium": 1}, settings)
     assert len((bundle / "bundle.json").read_text().splitlines()) < 100
     overrides = {"bundle_root": str(bundle), "output_dir": str(folder / "run"), "device": "cpu"}
-    run = training_workflow(bundle / "configs", "pipeline.json", **overrides, spacing=2.5, channels=3)
+    run = training_workflow(
+        bundle / "configs", "pipeline.json", **overrides, spacing=2.5, channels=3, method="mean_teacher"
+    )
     run.run()
     return folder
 
@@ -48,6 +50,8 @@ def test_weights_come_with_the_settings_that_made_them(trained, hub):
     for name in ("inference", "train"):
         config = json.loads((hub / "heart/configs" / f"{name}.json").read_text())
         assert config["spacing"] == 2.5 and config["channels"] == 3 and config["class_map"] == {"atrium": 1}
+    pipeline = json.loads((hub / "heart/configs/pipeline.json").read_text())
+    assert pipeline["method"] == "mean_teacher" and str(pipeline["amp"]).startswith("$")
     bundle = json.loads((hub / "heart/bundle.json").read_text())
     assert bundle["settings"]["spacing"] == 2.5 and json.loads((trained / "heart/bundle.json").read_text()) != bundle
 

@@ -126,6 +126,31 @@ def interrupt(engine):
     raise PowerCut
 
 
+@pytest.mark.parametrize(
+    ("method", "kept"),
+    [
+        ("supervised", set()),
+        ("mean_teacher", {"teacher"}),
+        ("adversarial", {"discriminator", "discriminator_optimizer"}),
+    ],
+)
+def test_a_method_builds_and_keeps_only_what_it_uses(method, kept, phantoms, tmp_path):
+    training = workflow(LA, "train.json", phantoms, tmp_path, method=method, ckpt_dir=str(tmp_path), epochs=2)
+    trainer = training.parser.get_parsed_content("train::trainer")
+    trainer.add_event_handler(Events.EPOCH_COMPLETED(once=1), interrupt)
+    with pytest.raises(PowerCut):
+        training.run()
+    state = torch.load(tmp_path / "checkpoints/train.pt", weights_only=True)
+    assert set(state) - {"epoch", "record"} == {"network", "optimizer", "lr_scheduler", "best"} | kept
+
+
+def test_voxels_may_have_three_sizes(phantoms, tmp_path):
+    config = workflow(LA, "inference.json", ".", tmp_path, spacing=[2.5, 2.5, 5.0], datalist=[])
+    preprocessing = config.parser.get_parsed_content("preprocessing")
+    image = preprocessing({"image": str(phantoms / "imagesTr/heart_001.nii.gz")})["image"]
+    assert np.linalg.norm(image.affine[:3, :3], axis=0).tolist() == pytest.approx([2.5, 2.5, 5.0])
+
+
 def test_best_weights_are_those_of_the_best_validation(phantoms, tmp_path):
     training = workflow(LA, "train.json", phantoms, tmp_path, ckpt_dir=str(tmp_path), epochs=3, learning_rate=0.1)
     evaluator, network = (training.parser.get_parsed_content(name) for name in ("validate::evaluator", "network"))
@@ -181,6 +206,7 @@ def test_the_sides_of_a_patch_may_all_differ(bundle, phantoms, tmp_path):
 @pytest.mark.parametrize(("length", "iterations"), [(40, 6000), (200, 100), (200, 399), (0, 100)])
 def test_weights_follow_a_training_of_any_length(length, iterations, phantoms, tmp_path):
     settings = {"ramp_length": length, "epochs": iterations, "batches_per_epoch": 1, "consistency_weight": 1.0}
+    settings["generalists"] = [GENERALIST]
     training = workflow(LA, "train.json", phantoms, tmp_path, generalist_weight=1.0, **settings)
     rampup, rampdown = (training.parser.get_parsed_content(name) for name in ("rampup", "rampdown"))
     assert rampup(iterations) == 1.0 == rampdown(0)

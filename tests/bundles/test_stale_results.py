@@ -153,7 +153,7 @@ def test_settings_that_nobody_declares_are_refused(tmp_path, settings, nearest):
 
 def test_every_setting_of_a_stage_can_be_given_to_the_pipeline(weak, caplog):
     """Settings that were swallowed once: those that only a stage declares."""
-    ran = rerun(weak, caplog, weight_decay=0.2, val_interval=2, cache_num=4)
+    ran = rerun(weak, caplog, weight_decay=0.2, val_interval=2, cache_num=4, amp=False)
     assert list(ran) == ["train", "predict", "evaluate"]
     assert ran["train"] == "weight_decay changed: 0.1 -> 0.2, val_interval changed: 5 -> 2"
 

@@ -94,13 +94,17 @@ def test_pseudo_labels_of_another_run_are_made_anew(study, tmp_path):
         return PseudoLabelWriter(cases, store, labels, output, run_key=RunKey(tmp_path, {"beta": beta}))
 
     run(writer(4), store, labels, left_half)
-    (output / "stale.nii.gz").touch()
+    (output / "own.nii.gz").touch()
     writer(4).prepare()
-    assert writer(4).remaining == [] and (output / "stale.nii.gz").exists()
+    assert writer(4).remaining == []
     again = writer(8)
     again.prepare()
     assert set(again.remaining) == {case for case in VISIBLE if again._visible[case]}
-    assert not (output / "stale.nii.gz").exists()
+    assert (output / "own.nii.gz").exists()  # nothing but its own files is deleted
+    (output / "pseudo_labels.json").unlink()
+    run(writer(8), store, labels, left_half) if again.remaining == [] else again.path("a").touch()
+    with pytest.raises(ValueError, match="was not written by this stage; move it away, or give another label_dir"):
+        writer(8).prepare()
 
 
 def test_a_class_smaller_than_a_voxel_is_not_lost(study, tmp_path):

@@ -42,5 +42,8 @@ def test_weights_of_other_settings_are_refused(tmp_path):
     (tmp_path / "model.json").write_text(json.dumps({"settings": {"spacing": 2.0, "classes": {"a": [1, 2]}, "b": 1}}))
     engine = Engine(lambda engine, batch: None)
     WeightsLoader(network, path, {"spacing": 2.0, "classes": {"a": (1, 2)}, "stride": 3})(engine)
+    (tmp_path / "model.json").write_text(json.dumps({"settings": {"spacing": 2.0, "classes": {"a": 1, "b": 2}}}))
+    with pytest.raises(ValueError, match="model.pt was trained with classes"):  # channels in another order
+        WeightsLoader(network, path, {"classes": {"b": 2, "a": 1}})(engine)
     with pytest.raises(ValueError, match="model.pt was trained with spacing 2.0, but this run has 1.5; give --spacing"):
         WeightsLoader(network, path, {"spacing": 1.5})(engine)

@@ -15,7 +15,7 @@ from monai.bundle.utils import merge_kv
 from .. import __version__
 from ..data import atomic_path, read_json
 from .names import check_names
-from .recipe import ROOT, Recipe, deep_merge, expand, load_recipe, references, strings
+from .recipe import RECIPES, Recipe, deep_merge, expand, load_recipe, recipe_names, references, strings
 
 __all__ = ["BUNDLE_JSON", "build_bundle", "bundle_files", "known_settings"]
 
@@ -34,7 +34,7 @@ def build_bundle(folder: str | Path) -> list[Path]:
     """Write the configs, metadata, licence and logging settings of a bundle from its bundle.json.
 
     Args:
-        folder: the bundle; configs in it that its recipe does not give are deleted.
+        folder: the bundle. Configs in it that are another recipe's are deleted, those of the user stay.
 
     Returns:
         paths of the files.
@@ -48,9 +48,10 @@ def build_bundle(folder: str | Path) -> list[Path]:
     for name, text in files.items():
         with atomic_path(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    for stale in (folder / "configs").glob("*.json"):
-        if f"configs/{stale.name}" not in files:
-            stale.unlink()
+    others = {config for name in recipe_names() for config in ConfigBuilder(load_recipe(name), {}, {}).names}
+    for name in others:
+        if f"configs/{name}.json" not in files:
+            (folder / "configs" / f"{name}.json").unlink(missing_ok=True)
     return [folder / name for name in files]
 
 
@@ -78,7 +79,7 @@ def bundle_files(folder: str | Path, settings: Mapping[str, Any] | None = None) 
     configs["metadata"] = _metadata(deep_merge(recipe.metadata, bundle.get("metadata", {})), builder.values)
     files = {f"configs/{name}.json": _json(config) for name, config in configs.items()}
     for name, target in (("logging.conf", "configs/logging.conf"), ("LICENSE", "LICENSE")):
-        files[target] = (ROOT / name).read_text(encoding="utf-8")
+        files[target] = (RECIPES / name).read_text(encoding="utf-8")
     return files
 
 
@@ -104,13 +105,22 @@ class ConfigBuilder:
         self.runtime = set(recipe.runtime)
         self.borrowed = {name: self._borrow(name, settings) for name in recipe.borrowed}
         check_names(settings, self.values, f"{where}: settings")
+        for key, value in settings.items():
+            number = isinstance(self.values[key], (int, float)) and isinstance(value, str)
+            if number and not value.startswith(("$", "@")):
+                raise ValueError(f"{where}: settings: {key}: expected a number, but got {value!r}.")
         self.values.update(settings)
         self.parts = {**recipe.parts, **parts}
         self._built: dict[str, dict[str, Any]] = {}
 
     def all_configs(self) -> dict[str, dict[str, Any]]:
         """Every config by its name."""
-        return {name: self.config(name) for name in (*self.recipe.configs, *self.borrowed)}
+        return {name: self.config(name) for name in self.names}
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the configs."""
+        return [*self.recipe.configs, *self.borrowed]
 
     def config(self, name: str) -> dict[str, Any]:
         """Build one config."""
@@ -137,11 +147,15 @@ class ConfigBuilder:
         start = body if base is not None else {"initialize": self.parts["initialize"], **body}
         found = self._definitions(name, start, base or {})
         config = {**found, **start}
-        declared = [key for key in self.values if key in config]
+        reached = self._reached(config, base or {})
+        alone = base is None or ("run" in body and "train" not in reached)
+        declared = [key for key in self.values if key in (reached if alone and base is not None else config)]
+        own = {key: f"@{key}" for key in declared if key not in self.runtime}
         mentioned = references(config)
-        if "settings" in mentioned or base is not None:
-            own = {key: f"@{key}" for key in declared if key not in self.runtime}
-            config |= {("settings" if base is None else "+settings"): own} if own or base is None else {}
+        if alone and ("settings" in mentioned or base is not None):
+            config["settings"] = own
+        elif own and base is not None:
+            config["+settings"] = own
         if "network_settings" in mentioned:
             config["network_settings"] = self._network_settings(config)
         return self._ordered(self._with_imports(config, base))
@@ -167,14 +181,20 @@ class ConfigBuilder:
 
     def _network_settings(self, config: Mapping[str, Any]) -> dict[str, str]:
         """Settings that the network and its input depend on: weights of other ones would be misread."""
-        seen: dict[str, None] = {}
-        todo = ["network_def", "preprocessing"]
+        seen = self._reached({key: config[key] for key in ("network_def", "preprocessing")}, config)
+        return {key: f"@{key}" for key in self.recipe.settings if key in seen}
+
+    @staticmethod
+    def _reached(config: Mapping[str, Any], base: Mapping[str, Any]) -> set[str]:
+        """Ids that a config refers to, directly or through those of its base."""
+        seen: set[str] = set()
+        todo = list(references({key: value for key, value in config.items() if key not in GENERATED}))
         while todo:
             key = todo.pop()
-            if key not in seen:
-                seen[key] = None
-                todo += references(config.get(key))
-        return {key: f"@{key}" for key in self.recipe.settings if key in seen}
+            if key not in seen and key not in (*GENERATED, "run_key"):
+                seen.add(key)
+                todo += references([config.get(key), base.get(key)])
+        return seen
 
     def _with_imports(self, config: dict[str, Any], base: Mapping[str, Any] | None) -> dict[str, Any]:
         code = " ".join(text for text in strings(config) if text.startswith("$"))
@@ -236,14 +256,14 @@ class ConfigBuilder:
         declared = {key for name in stages for key in self.config(name)}
         names = self.recipe.pipeline_names
         passed = [
-            key
-            for key in self.values
-            if key in declared and key not in PIPELINE_SETS and not self._is_derived(self.values[key])
+            key for key in self.values if key in declared and key not in PIPELINE_SETS and not self._is_derived(key)
         ]
         known = {names.get(key, key): deepcopy(self.values[key]) for key in passed}
         settings = {key: f"@{names.get(key, key)}" for key in passed}
         body["pipeline"] = expand(self.parts["pipeline"], self.parts)
         found = self._definitions(PIPELINE, {**known, **body}, {})
+        # settings that choose stages or overlays: no stage gets them, but they are part of what made the weights
+        settings |= {key: f"@{key}" for key in self.recipe.settings if key in found}
         paths: dict[str, Any] = {key: found.pop(key) for key in ("bundle_root", "output_dir") if key in found}
         late = {key: known.pop(key) for key in LAST_SETTINGS if key in known}
         first = {key: found.pop(key) for key in self.values if key in found}
@@ -252,10 +272,10 @@ class ConfigBuilder:
         ordered = self._with_imports(config, None)
         return {key: ordered[key] for key in sorted(ordered, key=_pipeline_place)}
 
-    @staticmethod
-    def _is_derived(value: Any) -> bool:
-        """Whether a default follows from others, such as a file in output_dir, which each stage has its own of."""
-        return isinstance(value, str) and value.startswith("$") and "@" in value
+    def _is_derived(self, key: str) -> bool:
+        """Whether a path follows from others, such as a file in output_dir, of which each stage has its own."""
+        value = self.values[key]
+        return key in self.runtime and isinstance(value, str) and value.startswith("$") and "@" in value
 
     def _borrow(self, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """A config of another recipe, whose own settings get the borrowed config's name as prefix."""
@@ -282,7 +302,7 @@ def known_settings(recipe: str) -> set[str]:
 
 def _common_settings() -> set[str]:
     """Names of the settings that all recipes have."""
-    content = (read_json(ROOT / f"{kind}.json", "install the package again") for kind in ("settings", "runtime"))
+    content = (read_json(RECIPES / f"{kind}.json", "install the package again") for kind in ("settings", "runtime"))
     return {key for settings in content for key in settings}
 
 

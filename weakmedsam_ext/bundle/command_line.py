@@ -6,19 +6,21 @@ import ast
 import hashlib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
 
 from .names import check_names
+from .recipe import runtime_names
 
 __all__ = ["check_overrides", "config_of_command_line", "runs_from_command_line"]
 
 PROGRAM = "monai.bundle.__main__"
 # arguments of `monai.bundle run` itself
 OPTIONS = {"run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file"}
+OPTIONS |= {"workflow_name", "workflow_type"}
 
 
 def runs_from_command_line() -> bool:
@@ -38,15 +40,18 @@ def check_overrides(overrides: Mapping[str, Any], config: Mapping[str, Any], whe
         ValueError: when there is no such id; it says which one is nearest.
     """
     for key in overrides:
-        *above, last = re.split("#|::", key)
         place: Any = config
-        for number, name in enumerate(above):
-            if isinstance(place, Mapping):
-                check_names([name], place, f"{where}, --{'#'.join(above[:number])}" if number else where)
-            place = place[name] if isinstance(place, Mapping) else None
-        # an argument that a component does not have yet may be added, a new id may not
-        if isinstance(place, Mapping) and "_target_" not in place:
-            check_names([last], place, f"{where}, --{key}" if above else where)
+        names = re.split("#|::", key)
+        for number, name in enumerate(names):
+            path = f"{where}, --{'#'.join(names[: number + 1])}" if number else where
+            if isinstance(place, list) and name.isdecimal() and int(name) < len(place):
+                place = place[int(name)]
+            elif not isinstance(place, Mapping):
+                raise ValueError(f"{path}: there is nothing below {'#'.join(names[:number])!r} to set.")
+            elif number + 1 < len(names) or "_target_" not in place:
+                check_names([name], place, path)
+                place = place[name]
+            # an argument that a component does not have yet may be added
 
 
 def check_command_line() -> None:
@@ -57,35 +62,44 @@ def check_command_line() -> None:
         check_overrides(overrides, ConfigParser.load_config_files(files), where)
 
 
-def config_of_command_line() -> str | None:
-    """Hash of the config files and of the overrides in their depth; None in other programs."""
+def config_of_command_line(settings: Iterable[str] = ()) -> str | None:
+    """Hash of the config files and of the overrides that are neither settings nor without effect.
+
+    Args:
+        settings: names of the settings, whose values are known otherwise.
+
+    Returns:
+        32 hexadecimal digits; None in programs other than `python -m monai.bundle`.
+    """
     if not runs_from_command_line():
         return None
     files, overrides = _arguments(sys.argv[1:])
-    nested = sorted((key, value) for key, value in overrides.items() if "#" in key or "::" in key)
-    return hash_of_configs(files, nested)
+    known = {*settings, *runtime_names()}
+    others = {key.replace("::", "#"): str(value) for key, value in overrides.items() if key not in known}
+    return hash_of_configs(files, sorted(others.items()))
 
 
-def hash_of_configs(files: list[str], nested: Any = ()) -> str:
+def hash_of_configs(files: list[str], others: Any = ()) -> str:
     """Hash of the text of config files."""
     texts = [Path(file).read_text(encoding="utf-8") for file in files]
-    return hashlib.sha256(repr([texts, list(nested)]).encode()).hexdigest()[:32]
+    return hashlib.sha256(repr([texts, list(others)]).encode()).hexdigest()[:32]
 
 
-def _arguments(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Config files and overrides, as fire reads them: --key value, --key=value."""
-    given: dict[str, str] = {}
+def _arguments(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Config files and overrides, as fire reads them: --key value, --key=value, -key value."""
+    given: dict[str, Any] = {}
     for position, text in enumerate(arguments):
-        if text.startswith("--"):
-            key, sign, value = text[2:].partition("=")
+        flag = re.match(r"--?([A-Za-z_][^=]*)(=?)(.*)", text, re.DOTALL)
+        if flag:
             follows = arguments[position + 1] if position + 1 < len(arguments) else ""
-            given[key.replace("-", "_")] = value if sign else follows
+            given[flag[1].replace("-", "_")] = flag[3] if flag[2] else follows
     if "args_file" in given:
         given = {**ConfigParser.load_config_file(given["args_file"]), **given}
     files = given.get("config_file", "")
-    try:
-        parsed = ast.literal_eval(files)
-    except (ValueError, SyntaxError):
-        parsed = files if Path(files).is_file() else files.split(",")
-    names = [parsed] if isinstance(parsed, str) else [str(name).strip() for name in parsed]
+    if isinstance(files, str):
+        try:
+            files = ast.literal_eval(files)
+        except (ValueError, SyntaxError):
+            files = files if Path(files).is_file() else files.split(",")
+    names = [files] if isinstance(files, str) else [str(name).strip() for name in files]
     return [name for name in names if name], {key: value for key, value in given.items() if key not in OPTIONS}

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..data import atomic_path, write_json
 from .build import BUNDLE_JSON, build_bundle, bundle_files
-from .recipe import ROOT, load_recipe
+from .recipe import RECIPES, load_recipe
 
 __all__ = ["create_bundle"]
 
@@ -42,11 +42,13 @@ def create_bundle(
         raise FileExistsError(f"{output} holds a bundle already; edit its {BUNDLE_JSON}, or give another folder.")
     if not isinstance(class_map, Mapping) or not class_map:
         raise ValueError(f"class_map: expected a name and its value, as in \"{{'liver': 1}}\", but got {class_map!r}.")
-    load_recipe(recipe)
+    # pipelines have names of their own for some settings, which are the ones that users know
+    names = {other: name for name, other in load_recipe(recipe).pipeline_names.items()}
+    settings = {names.get(name, name): value for name, value in (settings or {}).items()}
     where = str(Path(dataset_dir).expanduser().absolute())
     bundle = {
         "recipe": recipe,
-        "settings": {"dataset_dir": where, "class_map": dict(class_map), **(settings or {})},
+        "settings": {"dataset_dir": where, "class_map": dict(class_map), **settings},
         "metadata": {
             "changelog": {"0.1.0": "first version"},
             "name": output.name,
@@ -61,9 +63,11 @@ def create_bundle(
         bundle_files(output)
     except ValueError:
         (output / BUNDLE_JSON).unlink()
+        if not any(output.iterdir()):
+            output.rmdir()
         raise
     build_bundle(output)
-    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (RECIPES / "README.md").read_text(encoding="utf-8")
     words = {"name": output.name, "folder": output.name, "recipe": recipe, "dataset_dir": where}
     for key, value in {**words, "classes": json.dumps(dict(class_map))}.items():
         page = page.replace(f"{{{key}}}", value)

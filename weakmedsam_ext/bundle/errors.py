@@ -36,6 +36,8 @@ def begin_run(output_dir: str | Path) -> None:
         ValueError: when the command line sets something that no config declares.
     """
     if runs_from_command_line():
+        if str(output_dir).startswith("~"):
+            raise ValueError("output_dir: ~ is not expanded here, this would be a folder named ~; give a whole path.")
         sys.excepthook = partial(_report, Path(output_dir))
         check_command_line()
 

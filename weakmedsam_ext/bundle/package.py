@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser
 from ..data import atomic_path, read_json
 from ..networks import load_checkpoint
 from .build import BUNDLE_JSON, bundle_files, known_settings
+from .pipeline import SETTINGS
 
 __all__ = ["check_bundle", "package_bundle"]
 
@@ -37,6 +38,7 @@ METADATA = (
 LARGE_FILE = {"path", "url", "hash_val", "hash_type"}
 CONTENT = ("LICENSE", BUNDLE_JSON, "large_files.yml", "configs/*", "docs/**/*")
 MODEL = "models/model.pt"
+OF_THE_MACHINE = {"amp", "num_workers"}  # settings that are none of the method
 TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # the first that a zip file can hold: the same content gives the same bytes
 
 
@@ -68,13 +70,16 @@ def package_bundle(
         raise ValueError(f"output: expected a file that ends in .zip, but got {output}.")
     if run is not None and model is not None:
         raise ValueError("expected a model or a run, but got both; leave one out.")
+    trained: Path | None = None
     if run is not None:
-        model = Path(run).expanduser() / MODEL
+        trained = Path(run).expanduser() / SETTINGS
+        best = trained.exists() and read_json(trained, "delete it").get("select") == "best"
+        model = Path(run).expanduser() / ("models/best.pt" if best else MODEL)
     check_bundle(bundle)
     files = {str(path.relative_to(bundle).as_posix()): path.read_bytes() for path in _content(bundle)}
     if model is not None:
         model = Path(model).expanduser()
-        files.update(_configs_of(bundle, model))
+        files.update(_configs_of(bundle, trained or model.with_suffix(".json")))
         files[MODEL] = _weights(json.loads(files["configs/inference.json"]), bundle, model)
     with atomic_path(output) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, content in sorted(files.items()):
@@ -85,14 +90,15 @@ def package_bundle(
     return output
 
 
-def _configs_of(bundle: Path, model: Path) -> dict[str, bytes]:
+def _configs_of(bundle: Path, record: Path) -> dict[str, bytes]:
     """Configs for the settings that a model was trained with; none when nobody knows them."""
-    record, own = model.with_suffix(".json"), bundle / BUNDLE_JSON
+    own = bundle / BUNDLE_JSON
     if not record.exists() or not own.exists():
         return {}
-    trained = read_json(record, "delete it").get("settings", {})
+    trained = read_json(record, "delete it")
+    trained = trained.get("settings", trained)
     content = read_json(own, "restore it")
-    known = known_settings(content.get("recipe", ""))
+    known = known_settings(content.get("recipe", "")) - OF_THE_MACHINE
     settings = {name: value for name, value in trained.items() if name in known and not _is_private(value)}
     content["settings"] = {**content.get("settings", {}), **settings}
     files = {name: text.encode() for name, text in bundle_files(bundle, settings).items()}

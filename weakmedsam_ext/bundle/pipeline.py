@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,10 +17,11 @@ from monai.utils import MONAIEnvVars, look_up_option
 from ..data import read_json, set_aside, write_json
 from .command_line import check_overrides, hash_of_configs
 from .errors import LOG, log_traceback, user_message
-from .run_key import RunKey
+from .run_key import RunKey, plain
 
 __all__ = ["Pipeline", "selected_weights", "training_workflow"]
 
+SETTINGS = "stages/settings.json"  # those of the last run, for packaging
 logger = logging.getLogger(__name__)
 
 
@@ -28,17 +30,18 @@ class Pipeline:
 
     Every stage's config has a `RunKey` under the id "run_key". A stage is finished when its record in
     `output_dir`/stages has the same key and all its outputs are there. A stage whose key changed says why, runs again
-    and replaces what it wrote; weights that it replaces are kept as `*.previous.pt`. As keys hold the content of the
-    inputs, later stages run again when, and only when, what they read is different.
+    and replaces what it wrote: earlier weights are kept as `*.previous.pt`, other outputs in stages/replaced. As keys
+    hold the content of the inputs, later stages run again when, and only when, what they read is different.
 
     Args:
         config_dir: folder of the stages' configs, in the bundle.
         output_dir: what the stages write to.
         stages: in order, each {"name", "config" (names of files in `config_dir`, a config first, without ".json"),
-            "outputs" (paths under `output_dir`), and optionally "settings" (of this stage alone) and "enabled", a
-            switch or a function that is called without arguments when the stage's turn comes}.
-        settings: of all stages; a stage gets those that its config declares at the top level. A function is called
-            without arguments when its stage's turn comes, for what is not known before.
+            "outputs" (paths under `output_dir`), and optionally "clears" (further paths that are out of date when the
+            stage runs again), "settings" (of this stage alone) and "enabled", a switch or a function that is called
+            without arguments when the stage's turn comes}.
+        settings: of all stages, kept in stages/settings.json. A stage gets those that its config declares at the top
+            level. A function is called without arguments when its stage's turn comes, for what is not known before.
 
     Raises:
         ValueError: when there is no stage, or two have one name.
@@ -66,7 +69,13 @@ class Pipeline:
             SystemExit: with one sentence, when a stage meets bad input; with MONAI_DEBUG=1 the error itself is raised.
         """
         with logging_to(self.output_dir / "logs" / "pipeline.log"):
+            self._write_settings()
             self._run_all()
+
+    def _write_settings(self) -> None:
+        path, settings = self.output_dir / SETTINGS, {name: plain(value) for name, value in self.settings.items()}
+        if _record(path) != settings:
+            write_json(settings, path)
 
     def _run_all(self) -> None:
         for number, stage in enumerate(self.stages, 1):
@@ -89,7 +98,7 @@ class Pipeline:
         workflow = self._workflow(stage)
         key: RunKey = workflow.parser.get_parsed_content("run_key")
         path = self.output_dir / "stages" / f"{stage['name']}.json"
-        before = read_json(path, "delete it") if path.exists() else {}
+        before = _record(path)
         outputs = [self.output_dir / name for name in stage["outputs"]]
         same = before.get("key") == key.digest
         if same and before.get("finished") and all(output.exists() for output in outputs):
@@ -97,9 +106,9 @@ class Pipeline:
             return
         reason = "" if same or not before else f" again: {key.changes(before.get('record', {}))}"
         logger.info("%s: running%s", title, reason)
+        replaced = self.output_dir / "stages" / "replaced" / stage["name"]
         if before and not same:
-            for output in outputs:
-                set_aside(output)
+            self._set_aside([*outputs, *(self.output_dir / name for name in stage.get("clears", ()))], replaced)
         record = {"key": key.digest, "record": key.record}
         write_json({"finished": False, **record}, path)
         start = time.monotonic()
@@ -109,6 +118,17 @@ class Pipeline:
         seconds = time.monotonic() - start
         write_json({"finished": True, "seconds": round(seconds, 1), **record}, path)
         logger.info("%s: finished in %.0f s", title, seconds)
+
+    def _set_aside(self, outputs: Sequence[Path], replaced: Path) -> None:
+        """Move what a stage wrote out of its way, where it stays until the next time."""
+        shutil.rmtree(replaced, ignore_errors=True)
+        for output in outputs:
+            if output.suffix == ".pt":
+                set_aside(output)
+            elif output.exists():
+                target = replaced / output.relative_to(self.output_dir)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                output.replace(target)
 
     def _workflow(self, stage: Mapping[str, Any]) -> ConfigWorkflow:
         """A stage with its settings, parsed but not initialised."""
@@ -150,6 +170,14 @@ def selected_weights(select: str, split: Mapping[str, Sequence[Any]]) -> str:
     if select == "best" and not any("label" in item for item in split["validation"]):
         raise ValueError("select: 'best' needs a validation case with a mask; add one, or select 'last'.")
     return name
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """Record of a stage; one that cannot be read stands for a run of which nothing is known."""
+    try:
+        return read_json(path, "delete it") if path.exists() else {}
+    except ValueError:
+        return {"record": {}}
 
 
 @contextmanager

@@ -13,10 +13,19 @@ from monai.utils import look_up_option
 
 from ..data import read_json
 
-__all__ = ["RECIPES", "Recipe", "deep_merge", "expand", "load_recipe", "recipe_names", "references", "strings"]
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "deep_merge",
+    "expand",
+    "load_recipe",
+    "recipe_names",
+    "references",
+    "runtime_names",
+    "strings",
+]
 
-ROOT = Path(__file__).parent / "recipes"
-RECIPES = ROOT
+RECIPES = Path(__file__).parent / "recipes"
 # files of a recipe's folder that are no configs
 SPECIAL = ("settings", "runtime", "parts", "imports", "metadata", "recipe")
 MACRO = "%"
@@ -55,8 +64,15 @@ class Recipe:
 
 def recipe_names() -> list[str]:
     """Names of all recipes: folders without a folder below them."""
-    folders = [path for path in ROOT.rglob("*") if path.is_dir() and path.name != "__pycache__"]
-    return sorted(path.relative_to(ROOT).as_posix() for path in folders if not any(p.parent == path for p in folders))
+    folders = [path for path in RECIPES.rglob("*") if path.is_dir() and path.name != "__pycache__"]
+    return sorted(
+        path.relative_to(RECIPES).as_posix() for path in folders if not any(p.parent == path for p in folders)
+    )
+
+
+def runtime_names() -> set[str]:
+    """Names of the settings of any recipe that change no result."""
+    return {name for path in RECIPES.rglob("runtime.json") for name in read_json(path, "install the package again")}
 
 
 def load_recipe(name: str) -> Recipe:
@@ -66,7 +82,7 @@ def load_recipe(name: str) -> Recipe:
         ValueError: when there is no such recipe.
     """
     recipe = Recipe(look_up_option(name, recipe_names()))
-    folders = [ROOT]
+    folders = [RECIPES]
     for part in name.split("/"):
         folders.append(folders[-1] / part)
     for folder in folders:

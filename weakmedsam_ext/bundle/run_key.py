@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,10 +30,10 @@ class RunKey:
     Args:
         output_dir: of the run.
         settings: name -> value. A value that names a file counts by the file's content.
-        inputs: what the stage reads: paths of files or folders, in nested lists and dictionaries. Nothing but
-            existing files and folders counts.
-        config: what identifies the config itself, such as a hash of its text. Without, that of the command line of
-            `python -m monai.bundle run`, and nothing in any other program.
+        inputs: paths of the files and folders that the stage reads, in nested lists and dictionaries. What does not
+            exist is left out.
+        config: hash of the config's text. By default that of the files that `python -m monai.bundle run` was given,
+            with overrides that are no settings; None in any other program.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class RunKey:
         inputs: Any = (),
         config: str | None = None,
     ) -> None:
-        self.output_dir = Path(output_dir)
+        self.output_dir = Path(os.path.abspath(output_dir))
         self.settings = dict(settings or {})
         self.inputs = inputs
         self.config = config
@@ -53,15 +54,16 @@ class RunKey:
         hashes = HashCache(self.output_dir / HASHES)
         return {
             "package": __version__,
-            "config": config_of_command_line() if self.config is None else self.config,
+            "config": config_of_command_line(self.settings) if self.config is None else self.config,
             "settings": {name: self._setting(value, hashes) for name, value in self.settings.items()},
-            "inputs": {self._name(path): hashes(path) for path in sorted(set(_files(self.inputs)))},
+            "inputs": self._inputs(hashes),
         }
 
     @property
     def digest(self) -> str:
         """SHA-256 of the record, 64 hexadecimal digits."""
-        return hashlib.sha256(json.dumps(self.record, sort_keys=True).encode()).hexdigest()
+        # in their order: that of the names in class_map is that of the network's channels
+        return hashlib.sha256(json.dumps(self.record).encode()).hexdigest()
 
     def changes(self, earlier: Mapping[str, Any]) -> str:
         """Why this key differs from an earlier record, in one line; empty when it does not."""
@@ -72,10 +74,20 @@ class RunKey:
             return {str(key): self._setting(one, hashes) for key, one in value.items()}
         if isinstance(value, (list, tuple)):
             return [self._setting(one, hashes) for one in value]
-        if _looks_like_path(value) and _exists(Path(value)):
-            path = Path(value)
-            return {"file": path.name, "hash": hashes(path)} if path.is_file() else {"folder": path.name}
+        path = Path(value) if isinstance(value, (str, Path)) and str(value) else None
+        if path is not None and _is_file(path):
+            return {"file": path.name, "hash": hashes(path)}
+        # a method's name is no folder, even where one has the same name
+        if path is not None and len(path.parts) > 1 and path.is_dir():
+            return {"folder": path.name}
         return plain(value)
+
+    def _inputs(self, hashes: HashCache) -> dict[str, str]:
+        """Name -> hash of every input; files of one name are told together."""
+        found: dict[str, list[str]] = {}
+        for path in sorted({Path(os.path.abspath(path)) for path in _files(self.inputs)}):
+            found.setdefault(self._name(path), []).append(hashes(path))
+        return {name: ", ".join(found[name]) for name in sorted(found)}
 
     def _name(self, path: Path) -> str:
         """A file's name in the record: its place in `output_dir`, or its last two parts elsewhere."""
@@ -104,7 +116,7 @@ def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             found.append(f"{title} changed{values}")
     before, after = earlier.get("settings", {}), now.get("settings", {})
     for name in dict.fromkeys([*before, *after]):
-        if name not in after or name not in before or before[name] != after[name]:
+        if name not in after or name not in before or json.dumps(before[name]) != json.dumps(after[name]):
             found.append(f"{name} changed: {_short(before.get(name))} -> {_short(after.get(name))}")
     before, after = earlier.get("inputs", {}), now.get("inputs", {})
     changed = [name for name in after if name in before and before[name] != after[name]]
@@ -135,18 +147,13 @@ def _files(inputs: Any) -> Iterator[Path]:
     if isinstance(inputs, (list, tuple)):
         for one in inputs:
             yield from _files(one)
-    elif isinstance(inputs, (str, Path)) and str(inputs) and _exists(Path(inputs)):
+    elif isinstance(inputs, (str, Path)) and str(inputs):
         path = Path(inputs)
-        yield from [path] if path.is_file() else (file for file in path.rglob("*") if file.is_file())
+        yield from [path] if _is_file(path) else (file for file in path.rglob("*") if file.is_file())
 
 
-def _looks_like_path(value: Any) -> bool:
-    """Whether a setting may name a file: a method's name is none, even where a folder has the same."""
-    return isinstance(value, Path) or (isinstance(value, str) and ("/" in value or "." in value))
-
-
-def _exists(path: Path) -> bool:
+def _is_file(path: Path) -> bool:
     try:
-        return path.exists()
-    except OSError:  # a name that is too long is no path
+        return path.is_file()
+    except OSError:  # a text that is too long for a name
         return False

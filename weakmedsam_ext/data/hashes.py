@@ -32,10 +32,10 @@ class HashCache:
         """Hash a file, see `content_hash`."""
         name = os.path.abspath(path)
         stat = os.stat(name) if os.path.isfile(name) else None
-        state = None if stat is None else [stat.st_size, stat.st_mtime_ns]
+        state = None if stat is None else [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
         known = self._known.get(name)
-        if known is not None and known[:2] == state:
-            return str(known[2])
+        if known is not None and known[:3] == state:
+            return str(known[3])
         # the state from before the file is read: what is written meanwhile is noticed next time
         digest = _MEMORY(name) if self is not _MEMORY else file_hash(path)
         if state is not None and time.time_ns() - state[1] >= SETTLED_NS:
@@ -48,7 +48,7 @@ class HashCache:
             content = read_json(self.path, "delete it") if self.path else {}
         except (OSError, ValueError):
             return {}
-        return {name: entry for name, entry in content.items() if isinstance(entry, list) and len(entry) == 3}
+        return {name: entry for name, entry in content.items() if isinstance(entry, list) and len(entry) == 4}
 
     def _write(self) -> None:
         if self.path is None:

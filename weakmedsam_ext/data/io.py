@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,16 +86,11 @@ def naming_full_disk(path: str | Path) -> Iterator[None]:
 
 
 def set_aside(path: str | Path) -> None:
-    """Delete a result that is to be made anew; weights and what is known of them become `*.previous.pt` and `.json`."""
+    """Rename weights that are to be made anew, and what is known of them, to `*.previous.pt` and `*.previous.json`."""
     path = Path(path)
-    if path.suffix == ".pt" and path.exists():
-        for old in (path, path.with_suffix(".json")):
-            if old.exists():
-                old.replace(old.with_name(f"{old.stem}.previous{old.suffix}"))
-    elif path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    for old in (path, path.with_suffix(".json")) if path.exists() else ():
+        if old.exists():
+            old.replace(old.with_name(f"{old.stem}.previous{old.suffix}"))
 
 
 def write_json(content: Any, path: str | Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
-from ..data import SliceLabels, SliceStore, read_grid, read_json, set_aside, write_json, write_nifti
+from ..data import SliceLabels, SliceStore, read_grid, read_json, write_json, write_nifti
 from ..networks.cam_pseudo_labeler import soft_to_mask
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PseudoLabelWriter"]
 
-RECORD = "settings.json"
+RECORD = "pseudo_labels.json"
 logger = logging.getLogger(__name__)
 
 
@@ -76,18 +76,29 @@ class PseudoLabelWriter:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def prepare(self) -> None:
-        """Delete what another run has left, and write the cases in which no class is visible."""
+        """Delete the pseudo-labels of another run, and write the cases in which no class is visible.
+
+        Raises:
+            ValueError: when `output_dir` holds masks of the cases that something else has written.
+        """
         if self.run_key is not None:
-            record, now = self.output_dir / RECORD, {"key": self.run_key.digest, **self.run_key.record}
-            before = read_json(record, f"delete {self.output_dir}") if record.exists() else now
-            if before != now:
-                logger.info("%s is made anew: %s", self.output_dir, self.run_key.changes(before))
-                set_aside(self.output_dir)
-            write_json(now, record)
+            self._claim(self.output_dir / RECORD)
         self._slices.clear()
         for case in self.remaining:
             if not self._visible[case]:
                 self._write(case, {})
+
+    def _claim(self, record: Path) -> None:
+        now = {"key": self.run_key.digest, **self.run_key.record}  # type: ignore[union-attr]
+        written = [self.path(case) for case in self.images if self.path(case).exists()]
+        if written and not record.exists():
+            raise ValueError(f"{written[0]} was not written by this stage; move it away, or give another label_dir.")
+        before = read_json(record, f"delete {self.output_dir}") if record.exists() else now
+        if before != now:
+            logger.info("%s is made anew: %s", self.output_dir, self.run_key.changes(before))  # type: ignore[union-attr]
+            for path in written:
+                path.unlink()
+        write_json(now, record)
 
     def __call__(self, engine: Engine) -> None:
         """Collect the slices of one iteration."""

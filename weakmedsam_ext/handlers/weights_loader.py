@@ -61,10 +61,15 @@ def check_made_from(path: Path, settings: Mapping[str, Any]) -> None:
         return
     trained = read_json(record, "delete it").get("settings", {})
     for name, value in settings.items():
-        now = json.loads(json.dumps(value))
-        if name in trained and trained[name] != now:
+        if name in trained and not _same(trained[name], value):
+            one, other = (json.dumps(setting) for setting in (trained[name], value))
             raise ValueError(
-                f"{path} was trained with {name} {json.dumps(trained[name])}, but this run has {json.dumps(now)}; give "
-                f"--{name} {json.dumps(trained[name])}, or pack the weights with their settings: "
-                "python -m weakmedsam_ext package --run."
+                f"{path} was trained with {name} {one}, but this run has {other}; give --{name} {one}, or pack the "
+                "weights with their settings: python -m weakmedsam_ext package --run."
             )
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether settings are equal, in the order of their names too: it is that of the network's channels."""
+    one, other = (json.loads(json.dumps(value)) for value in (one, other))
+    return one == other and (not isinstance(one, dict) or list(one) == list(other))

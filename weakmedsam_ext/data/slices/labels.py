@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ def slice_labels_from_masks(
     if output.is_file():
         labels = SliceLabels.read(output)
         recorded = dict(labels.source)
-        if recorded.pop("images", {}).items() >= images.items() and recorded == settings:
+        if recorded.pop("images", {}).items() >= images.items() and json.dumps(recorded) == json.dumps(settings):
             return labels
         logger.warning("%s was made from other cases or settings; the masks are read again.", output)
     bar = tqdm(cases, desc="slice labels", unit="case", disable=not progress)
