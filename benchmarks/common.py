@@ -40,11 +40,16 @@ def synchronize(device: str) -> None:
 def machine() -> dict[str, str]:
     """Commit, versions and kind of machine, for the CSV."""
     here = Path(__file__).parent
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True)
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True
+        ).stdout
+    except OSError:  # no git
+        commit = ""
     models = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return {
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": commit.strip() or "unknown",
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": f"{(models or [platform.machine()])[0]}, {os.cpu_count()} cores, {gpu}",

@@ -145,6 +145,19 @@ def test_wrong_masks_are_refused(predicted, wanted, rule, message):
         simulate_clicks(predicted, wanted, rule)
 
 
+@pytest.mark.parametrize("size", [(20, 24), (16, 18, 20)])
+def test_inner_clicks_stay_away_from_the_border_where_they_can(size):
+    wanted = torch.zeros(2, *size, dtype=torch.bool)
+    wanted[(0, *(slice(3, 14) for _ in size))] = True  # four peels leave 3 along each axis
+    wanted[(0, *(slice(0, 1) for _ in size))] = True  # a corner far from it
+    wanted[(1, *(slice(5, 6) for _ in size))] = True  # too thin to peel
+    for seed in range(8):
+        generator = torch.Generator().manual_seed(seed)
+        points, labels = simulate_clicks(torch.zeros_like(wanted), wanted, "inner", generator)
+        assert ((points[0] >= 7) & (points[0] < 10)).all() and points[1].tolist() == [5] * len(size)
+        assert labels.tolist() == [1, 1]
+
+
 @pytest.mark.gpu
 @NO_GPU
 def test_clicks_of_whole_volumes_on_a_gpu_are_those_of_the_cpu():

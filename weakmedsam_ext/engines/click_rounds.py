@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..losses import clicked_regions, mask_iou, region_numbers
 from ..networks import ClickDialogue, NextClick, Prompter, select_masks
 from ..transforms import simulate_clicks
+from ..transforms.click_simulation import draw_numbers, pick_true
 
 __all__ = ["ClickRound", "ClickRounds", "Dialogues"]
 
@@ -152,21 +153,29 @@ class ClickRounds(nn.Module):
         """Points (B, Q, 1, dims) and labels (B, Q, 1), -1 where an image has no place to click."""
         clickable = (regions >= 0).all(1)
         if self.first_clicks == "regions":
-            items = list(zip(regions, clickable, strict=True))
-            clickable = torch.stack([_any_region(*item) for item in items for _ in range(self.num_clicks)])
+            clickable = _any_regions(regions, clickable, self.num_clicks).flatten(0, 1)
         else:
             clickable = clickable.repeat_interleave(self.num_clicks, dim=0)
         points, labels = simulate_clicks(torch.zeros_like(clickable), clickable)
         return points.unflatten(0, (-1, self.num_clicks)).unsqueeze(2), labels.view(-1, self.num_clicks, 1)
 
 
-def _any_region(scales: Tensor, clickable: Tensor) -> Tensor:
-    """The clickable places (*spatial) of a random region of a random scale of (L, *spatial)."""
-    scale = scales[int(torch.randint(len(scales), ()))]
-    numbers = scale[clickable].unique()
-    if not len(numbers):
-        return clickable
-    return clickable & (scale == numbers[int(torch.randint(len(numbers), ()))])
+def _any_regions(regions: Tensor, clickable: Tensor, count: int) -> Tensor:
+    """What is clickable of one region for each of `count` clicks, bool (B, count, *spatial).
+
+    Regions (B, L, *spatial) of a random scale are as likely as each other where any of them is clickable (B, *spatial).
+    """
+    batch = len(regions)
+    numbers = regions.where(clickable.unsqueeze(1), -1).flatten(2).long() + 1
+    present = torch.zeros((*numbers.shape[:2], int(numbers.max()) + 1), dtype=torch.bool, device=regions.device)
+    present.scatter_(2, numbers, True)
+    present[..., 0] = False  # nothing to click
+    scale = torch.randint(regions.shape[1], (batch, count)).to(regions.device)
+    rows = torch.arange(batch, device=regions.device)[:, None]
+    draws = draw_numbers((batch * count,)).to(regions.device)
+    number = pick_true(present[rows, scale].flatten(0, 1), draws).view(batch, count) - 1
+    chosen = regions[rows, scale] == number.reshape(batch, count, *(1,) * (regions.ndim - 2))
+    return chosen & clickable.unsqueeze(1)
 
 
 def _regions_of_scale(regions: Tensor, points: Tensor, scale: Tensor) -> Tensor:

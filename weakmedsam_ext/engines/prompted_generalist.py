@@ -155,12 +155,12 @@ class PromptedGeneralist(nn.Module):
             dialogue.ask()
         asked = (dialogue.labels >= 0).any(2)
         if dialogue.logits is None or dialogue.iou is None:
-            return cube.new_zeros(*asked.shape, *_mask_grid(embedding)), cube.new_zeros(asked.shape), asked
+            return cube.new_zeros(*asked.shape, *_mask_grid(prompter, embedding)), cube.new_zeros(asked.shape), asked
         return dialogue.logits[:, :, 0].float(), dialogue.iou[:, :, 0].float(), asked
 
     def _answer_mask(self, prompter: Any, embedding: Tensor, cube: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (B, 1, *grid), predicted IoU and whether class k is predicted (B, 1), which is the mask prompt."""
-        mask = F.interpolate(_foreground_logits(cube, k).unsqueeze(1), _mask_grid(embedding), mode="area")
+        mask = F.interpolate(_foreground_logits(cube, k).unsqueeze(1), _mask_grid(prompter, embedding), mode="area")
         points = cube.new_zeros(len(cube), 1, 1, 3)
         labels = cube.new_full((len(cube), 1, 1), -1, dtype=torch.long)  # padding: there is no click
         low, iou = prompter.answer(embedding, points, labels, mask_logits=mask.unsqueeze(1))
@@ -190,9 +190,9 @@ def _predicted(logits: Tensor, k: int) -> Tensor:
     return logits.argmax(1) == k
 
 
-def _mask_grid(embedding: Tensor) -> tuple[int, ...]:
-    """Size of answers and mask prompts: four times the tokens along every axis in all SAM-like networks."""
-    return tuple(4 * size for size in embedding.shape[2:])
+def _mask_grid(prompter: Any, embedding: Tensor) -> tuple[int, ...]:
+    """Size of answers and mask prompts."""
+    return tuple(prompter.mask_scale * size for size in embedding.shape[2:])
 
 
 def _check_networks(networks: Sequence[nn.Module]) -> None:
@@ -203,7 +203,7 @@ def _check_networks(networks: Sequence[nn.Module]) -> None:
         if prompter.spatial_dims != 3 or not prompter.takes_masks:
             raise ValueError(
                 f"networks: expected networks for volumes that take mask prompts, but got {type(network).__name__}; "
-                "use a SAMMed3D."
+                "use a SAMMed3D or a ClickNet of three dimensions."
             )
 
 
@@ -225,7 +225,7 @@ def build_generalist(
     Args:
         networks: {"name", "checkpoint", "normalization"} of each, and other arguments of `build_network`, for example
             {"name": "sam_med3d", "checkpoint": "sam_med3d_turbo.pth", "normalization": "above_zero"}. A checkpoint of
-            None means random weights, a control.
+            None means random weights, a control; "click_net_3d" then also needs {"pretrained": False}.
         device: where they work.
         settings: of `PromptedGeneralist`.
 

@@ -6,6 +6,7 @@ from .checkpoints import load_checkpoint
 from .click_affinity import ClickAffinity
 from .click_dialogue import Answerer, ClickDialogue, NextClick
 from .click_initialization import init_click_attention
+from .click_net import ClickNet
 from .click_segmenter import ClickSegmenter
 from .efficient_sam import EfficientSAM
 from .factory import NETWORKS, build_network
@@ -31,6 +32,7 @@ __all__ = [
     "CAMPseudoLabeler",
     "ClickAffinity",
     "ClickDialogue",
+    "ClickNet",
     "ClickSegmenter",
     "EfficientSAM",
     "MaskDiscriminator",

@@ -10,10 +10,12 @@ from torch import nn
 
 from .checkpoints import load_checkpoint
 from .click_initialization import init_click_attention
+from .click_net import ClickNet
 from .efficient_sam import EfficientSAM
 from .sam_med3d import SAMMed3D
 from .sam_vit import SAMViT
 from .samus import SAMUS
+from .shipped_weights import load_shipped_weights
 
 __all__ = ["NETWORKS", "build_network"]
 
@@ -56,29 +58,42 @@ NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "sam_med3d_tiny": (SAMMed3D, {**_SMALL_VOLUMES, "img_size": 64, "patch_size": 8}),
     # masks as fine as the input: shapes within a patch of 8 voxels are hard to learn
     "sam_med3d_small": (SAMMed3D, {**_SMALL_VOLUMES, "img_size": 32, "patch_size": 4, "detail_dim": 16}),
+    # small and convolutional; the weights of click_net_2d, from synthetic images alone, are part of the package
+    "click_net_2d": (ClickNet, {"spatial_dims": 2, "img_size": 128}),
+    "click_net_3d": (ClickNet, {"spatial_dims": 3, "img_size": 64}),
 }
 
 
-def build_network(name: str, checkpoint: str | Path | None = None, **overrides: Any) -> nn.Module:
+def build_network(
+    name: str, checkpoint: str | Path | None = None, pretrained: bool = True, **overrides: Any
+) -> nn.Module:
     """Build a promptable network by name.
 
     Args:
         name: one of `NETWORKS`: "samus_vit_b", "sam_vit_b", "medsam_vit_b", "efficient_sam_vitt", "efficient_sam_vits",
             "sam_med3d", and the small "samus_tiny", "samus_small", "sam_vit_tiny", "efficient_sam_tiny",
-            "sam_med3d_tiny", "sam_med3d_small".
-        checkpoint: file that `load_checkpoint` reads; without, random weights and `init_click_attention`.
+            "sam_med3d_tiny", "sam_med3d_small", "click_net_2d", "click_net_3d".
+        checkpoint: file that `load_checkpoint` reads. Without, "click_net_2d" gets the weights in this package, and
+            SAM-like networks get random weights and `init_click_attention`.
+        pretrained: False gives random weights also to networks that have weights in this package, or ask for a
+            checkpoint ("click_net_3d"); of no effect on others and with a checkpoint.
         overrides: arguments of the network's class that replace those of the named configuration, for example img_size.
 
     Returns:
         the network.
 
     Raises:
-        ValueError: when the name is unknown or the checkpoint does not fit.
+        ValueError: when the name is unknown, the checkpoint does not fit, or the weights in this package are missing,
+            were changed or do not fit.
         TypeError: when the network has no such argument.
     """
     network_class, arguments = NETWORKS[look_up_option(name, list(NETWORKS))]
     network = network_class(**{**arguments, **overrides})
     if checkpoint:
         load_checkpoint(network, checkpoint)
+        return network
+    if isinstance(network, ClickNet):
+        if pretrained:
+            load_shipped_weights(network, name)
         return network
     return init_click_attention(network)

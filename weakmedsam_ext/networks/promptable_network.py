@@ -23,12 +23,14 @@ class PromptableNetwork(nn.Module):
         takes_masks: whether the logits of an earlier answer may be given as mask prompt.
         takes_prompt_sets: whether `decode` answers Q prompt sets on each volume, as all networks do on images:
             `decode(embedding, points (B, Q, N, 3), point_labels, multimask, mask_logits)`.
+        mask_scale: size of masks and mask prompts along every axis, in that of the embedding.
     """
 
     spatial_dims: int = 2
     takes_background_clicks: bool = True
     takes_masks: bool = True
     takes_prompt_sets: bool = False
+    mask_scale: int = 4
 
     mask_decoder: Any
 

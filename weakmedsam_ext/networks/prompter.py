@@ -43,7 +43,7 @@ class Prompter(nn.Module):
 
     Args:
         network: for example `EfficientSAM` or `SAMMed3D`, see `PromptableNetwork`. Its `spatial_dims`,
-            `takes_background_clicks` and `takes_masks` become attributes.
+            `takes_background_clicks`, `takes_masks` and `mask_scale` (4 unless it has one) become attributes.
     """
 
     network: Any
@@ -54,6 +54,7 @@ class Prompter(nn.Module):
         self.spatial_dims: int = network.spatial_dims
         self.takes_background_clicks: bool = network.takes_background_clicks
         self.takes_masks: bool = network.takes_masks
+        self.mask_scale: int = getattr(network, "mask_scale", 4)
 
     def encode(self, image: Tensor) -> Tensor:
         """Embed images (B, 1 or 3, H, W) or volumes (B, 1, D, H, W), (B, P, *tokens)."""
