@@ -81,7 +81,7 @@ def trainer_of(
         objects.update(discriminator=discriminator, discriminator_optimizer=adam)
         arguments.update(discriminator=discriminator, discriminator_optimizer=adam)
     if checkpoint is not None:
-        handlers = [*handlers, ResumableEpochs(checkpoint, objects, 5, transform)]
+        handlers = [*handlers, ResumableEpochs(checkpoint, objects, 5, transform, keep=True)]
     sampler = TwoStreamSampler(data, *streams, num_batches=num_batches)
     loader = DataLoader(
         Dataset(data, transform), num_workers=num_workers, batch_sampler=sampler, collate_fn=collate_two_streams
