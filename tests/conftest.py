@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-import torch
-from safetensors import safe_open
+# tiny networks wait for each other's threads longer than they compute; processes that tests start inherit this
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from safetensors import safe_open  # noqa: E402
 
 TESTS = Path(__file__).parent
 
