@@ -12,6 +12,8 @@ import torch
 
 from weakmedsam_ext.data import write_phantoms
 
+pytestmark = pytest.mark.slow  # whole pipelines
+
 
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory):

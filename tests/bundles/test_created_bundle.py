@@ -17,6 +17,8 @@ from weakmedsam_ext.__main__ import main
 from weakmedsam_ext.bundle import create_bundle, package_bundle, training_workflow
 from weakmedsam_ext.data import write_phantoms
 
+pytestmark = pytest.mark.slow  # whole pipelines
+
 OWN = {key: SMALL[key] for key in SMALL if key not in ("class_map", "device", "labelled")}
 
 

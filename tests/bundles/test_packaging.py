@@ -205,6 +205,7 @@ def monai_label_trains(bundle, items, max_epochs):
     return torch.load(model, weights_only=True)
 
 
+@pytest.mark.slow
 def test_monai_label_trains_what_it_serves_and_goes_on_with_more_labels(installed, phantoms, tmp_path):
     app = tmp_path / "app" / "model" / installed.name
     shutil.copytree(installed.root, app)
@@ -221,6 +222,7 @@ def test_monai_label_trains_what_it_serves_and_goes_on_with_more_labels(installe
     assert [path.name for path in tmp_path.iterdir()] == ["app"]
 
 
+@pytest.mark.slow
 def test_monai_label_stops_and_trains_again_with_other_epochs_and_more_labels(
     installed, phantoms, tmp_path, monkeypatch
 ):

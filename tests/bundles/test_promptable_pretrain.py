@@ -13,6 +13,8 @@ from weakmedsam_ext.data import write_phantoms
 from weakmedsam_ext.handlers import ResumableEpochs
 from weakmedsam_ext.networks import build_network
 
+pytestmark = pytest.mark.slow  # whole pipelines
+
 NAMES = sorted(SMALL)
 BACKBONES = {name: json.loads((BUNDLES / name / "configs" / "pipeline.json").read_text())["backbone"] for name in NAMES}
 

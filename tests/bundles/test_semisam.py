@@ -46,6 +46,7 @@ def same(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_pipeline_trains_predicts_and_scores_with_its_controls(bundle, phantoms, tmp_path, capsys):
     run(bundle, phantoms, tmp_path, controls=True, generalists=[GENERALIST], num_clicks=1)
@@ -66,6 +67,7 @@ def test_pipeline_trains_predicts_and_scores_with_its_controls(bundle, phantoms,
     assert written == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["supervised", "mean_teacher", "uncertainty_aware", "adversarial"])
 def test_masks_of_unlabelled_cases_are_never_opened(method, data, tmp_path):
     """Poison: replaced by garbage, then deleted, and nothing changes."""
@@ -97,6 +99,7 @@ def curve_of(training):
     return curve
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["uncertainty_aware", "adversarial"])
 @pytest.mark.parametrize("iteration", [2, 3, 5])  # within an epoch, after its last iteration, within the next one
 def test_a_run_that_is_cut_at_any_iteration_ends_with_the_same_weights(method, iteration, phantoms, tmp_path):
@@ -167,6 +170,7 @@ def test_best_weights_are_those_of_the_best_validation(phantoms, tmp_path):
     assert same(weights(tmp_path / "model.pt"), seen[-1][1])
 
 
+@pytest.mark.slow
 def test_classes_are_several(data, tmp_path):
     """K = 2: values 2 and 4 are one class, 1 is another, 3 is background."""
     for case in split_decathlon(data)["train"] + split_decathlon(data)["validation"]:
@@ -190,6 +194,7 @@ def test_published_stride_is_exact():
             assert [int(size * (1 - overlap)) for overlap in inferer.overlap] == [step] * 3
 
 
+@pytest.mark.slow
 def test_a_volume_smaller_than_the_patch_is_padded(phantoms, tmp_path):
     run(LA, phantoms, tmp_path, train_epochs=1, roi_size=[48, 48, 32], stride=[48, 48, 32])
     assert (tmp_path / "metrics.json").exists()

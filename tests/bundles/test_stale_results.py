@@ -18,6 +18,8 @@ from weakmedsam_ext.bundle import training_workflow
 from weakmedsam_ext.data import decathlon_cases, write_phantoms
 from weakmedsam_ext.networks import build_network
 
+pytestmark = pytest.mark.slow  # whole pipelines
+
 LA = "semisam_la2018"
 
 

@@ -19,6 +19,8 @@ from heart_runs import BUNDLE, CONFIGS, SMALL, run
 from weakmedsam_ext.bundle import Pipeline, user_message
 from weakmedsam_ext.data import SliceStudy, write_phantoms
 
+pytestmark = pytest.mark.slow  # whole pipelines
+
 
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory):
@@ -118,7 +120,6 @@ def test_masks_are_opened_for_slice_labels_and_evaluation_only(phantoms, finishe
     assert_same_results(finished, output)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "sign",
     [
