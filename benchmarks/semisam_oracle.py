@@ -13,7 +13,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fire
 import numpy as np
@@ -36,15 +36,13 @@ class Oracle(nn.Module):
         networks: a real generalist to be prompted with the true mask, see `build_generalist`; none to say it outright.
     """
 
+    dice: ClassVar[list[float]] = []  # of the latest one's pseudo-masks, for whoever has run the pipeline
+
     def __init__(self, shift: int = 0, networks: Sequence[dict[str, Any]] = ()) -> None:
         super().__init__()
         self.shift = shift
-        self.networks = list(networks)
-        self.inner = build_generalist(self.networks, num_clicks=3)
-        self.dice: list[float] = []
-
-    def __repr__(self) -> str:
-        return f"Oracle({self.shift}, {self.networks})"  # the pipeline's record of its settings
+        self.inner = build_generalist(networks, num_clicks=3)
+        self.dice.clear()
 
     def prepare_batch(self, batch: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Keep the truth of the unlabelled items, then do what MONAI does."""
@@ -69,19 +67,17 @@ class Oracle(nn.Module):
         return answer
 
 
-def with_truth(folder: Path) -> Path:
-    """Configs of the bundle whose training set also brings the masks of unlabelled cases, as "truth"."""
+def with_oracle(folder: Path, shift: int, networks: Sequence[dict[str, Any]]) -> Path:
+    """Configs of the bundle in which an oracle is the generalist, and the masks of all cases are loaded as "truth"."""
     shutil.copytree(BUNDLE / "configs", folder, dirs_exist_ok=True)
-    train = json.loads((folder / "train.json").read_text())
-    for transform in [*train["preprocessing"]["transforms"], *train["train"]["random_transforms"]]:
-        if "label" in transform["keys"]:
-            keys = [transform["keys"]] if isinstance(transform["keys"], str) else transform["keys"]
-            transform["keys"] = [*keys, "truth"]
-            if isinstance(transform.get("mode"), list):
-                transform["mode"].append("nearest")
-    train["train_data"] = "$[{**item, 'truth': item['image'].replace('imagesTr', 'labelsTr')} for item in @items]"
-    train["train"]["trainer"]["prepare_batch"] = "$@generalist.prepare_batch"
-    (folder / "train.json").write_text(json.dumps(train))
+    overlay = {
+        "generalist": {"_target_": "semisam_oracle.Oracle", "shift": shift, "networks": list(networks)},
+        "keys": ["image", "label", "truth"],
+        "train_data": "$[{**item, 'truth': item['image'].replace('imagesTr', 'labelsTr')} for item in @items]",
+    }
+    generalist = read_json(folder / "generalist.json", "restore the bundle")
+    generalist["+train#trainer"]["prepare_batch"] = "$@generalist.prepare_batch"
+    write_json({**generalist, **overlay}, folder / "generalist.json")
     return folder
 
 
@@ -117,7 +113,6 @@ def main(
     """
     root = Path(output_dir)
     data, common = prepared(dataset_dir, root, spacing, settings)
-    configs = with_truth(root / "oracle_configs")
     oracles = [(f"true mask moved by {shift}", shift, []) for shift in ensure_tuple(shifts)]
     oracles += [("generalist prompted with true mask", 0, [{**OWN, "checkpoint": generalist}])] if generalist else []
     todo = []
@@ -127,7 +122,7 @@ def main(
                 chosen = {"method": method, "labelled": labelled, "generalist_weight": weight, "seed": seed}
                 folder = root / f"oracle_{title.replace(' ', '_')}_{weight}" / f"seed{seed}"
                 settings = {"dataset_dir": data, "output_dir": folder, **common, **chosen}
-                todo.append(((title, weight), {"oracle": (shift, networks), "configs": configs, **settings}))
+                todo.append(((title, weight), {"oracle": (shift, networks), **settings}))
     found: dict[tuple[str, float], list[dict[str, float]]] = {key: [] for key, _ in todo}
     for key, scores in run_all(todo, jobs, run_with_oracle):
         found[key].append(scores)
@@ -135,15 +130,15 @@ def main(
     report([_row(title, weight, scores) for (title, weight), scores in found.items()], csv)
 
 
-def run_with_oracle(oracle: tuple[int, Sequence[dict]], configs: Path, output_dir: Path, **settings: Any) -> dict:
+def run_with_oracle(oracle: tuple[int, Sequence[dict]], output_dir: Path, **settings: Any) -> dict:
     """Train with an oracle in place of the generalist; returns its Dice and that of the specialist."""
+    from semisam_oracle import Oracle  # as the config imports it, which is not the class of a script
+
     said = output_dir / "oracle.json"
     if not said.exists():
-        built = Oracle(*oracle).to(settings["device"])
-        # a function: the pipeline calls what can be called for its value, and an oracle can be
-        told = {"pipeline::config_dir": str(configs), "pipeline::settings::generalist": lambda: built}
-        run(output_dir=output_dir, **settings, **told)
-        write_json({"Dice of pseudo-masks": float(np.mean(built.dice or [np.nan]))}, said)
+        configs = with_oracle(output_dir / "configs", *oracle)
+        run(output_dir=output_dir, **settings, **{"generalists": ["oracle"], "pipeline::config_dir": str(configs)})
+        write_json({"Dice of pseudo-masks": float(np.mean(Oracle.dice or [np.nan]))}, said)
     return {**read_json(said, "delete it"), "Dice": run(output_dir=output_dir, **settings)["dice"]["mean"]}
 
 

@@ -30,6 +30,7 @@ from monai.engines import IterationEvents
 from safetensors.torch import save_file
 from torch import nn
 
+from weakmedsam_ext.bundle import RunKey
 from weakmedsam_ext.data.synthetic import GENERATOR_VERSION, SyntheticBatches
 from weakmedsam_ext.engines import PromptableEvaluator, PromptableTrainer, click_iou
 from weakmedsam_ext.handlers import ExponentialMovingAverage, GradientClipping, ResumableEpochs
@@ -246,7 +247,9 @@ def main(
     )
     trainer.add_event_handler(Events.EPOCH_COMPLETED, finish_epoch)
     objects = {"network": network, "optimizer": optimizer, "rate": rate, "average": average, "log": log}
-    ResumableEpochs(folder / "checkpoint.pt", objects, seed, settings=settings).attach(trainer)
+    # kept: a call that --call_minutes ends is not the end of the training
+    key = RunKey(folder, settings)
+    ResumableEpochs(folder / "checkpoint.pt", objects, seed, run_key=key, keep=True).attach(trainer)
     trainer.add_event_handler(Events.STARTED, lambda engine: engine.terminate() if rate.progress >= 1 else None)
     trainer.add_event_handler(Events.EPOCH_STARTED, prefer_speed)
     trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: batches.set_epoch(engine.state.epoch))

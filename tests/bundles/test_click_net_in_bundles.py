@@ -10,16 +10,7 @@ import pytest
 import semisam_runs
 import torch
 
-from weakmedsam_ext.data import write_phantoms
-
 pytestmark = pytest.mark.slow  # whole pipelines
-
-
-@pytest.fixture(scope="module")
-def phantoms(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("phantoms")
-    write_phantoms(folder, num_cases=8, size=(32, 36, 8), progress=False)
-    return folder
 
 
 @pytest.mark.parametrize("dims, shipped", [(2, True), (3, False)])

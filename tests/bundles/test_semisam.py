@@ -15,17 +15,10 @@ from ignite.engine import Events
 from semisam_runs import BUNDLES, GENERALIST, SMALL, run, workflow
 
 from weakmedsam_ext.bundle import user_message
-from weakmedsam_ext.data import split_decathlon, write_phantoms
+from weakmedsam_ext.data import split_decathlon
 from weakmedsam_ext.networks import ThinVNet, build_network
 
 LA = "semisam_la2018"
-
-
-@pytest.fixture(scope="module")
-def phantoms(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("phantoms")
-    write_phantoms(folder, num_cases=8, size=(32, 36, 8), progress=False)
-    return folder
 
 
 @pytest.fixture

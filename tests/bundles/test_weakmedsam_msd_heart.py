@@ -17,16 +17,9 @@ import torch
 from heart_runs import BUNDLE, CONFIGS, SMALL, run
 
 from weakmedsam_ext.bundle import Pipeline, user_message
-from weakmedsam_ext.data import SliceStudy, write_phantoms
+from weakmedsam_ext.data import SliceStudy
 
 pytestmark = pytest.mark.slow  # whole pipelines
-
-
-@pytest.fixture(scope="module")
-def phantoms(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("phantoms")
-    write_phantoms(folder, num_cases=8, size=(32, 36, 8), progress=False)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -147,16 +147,14 @@ class ConfigBuilder:
         start = body if base is not None else {"initialize": self.parts["initialize"], **body}
         found = self._definitions(name, start, base or {})
         config = {**found, **start}
-        reached = self._reached(config, base or {})
-        alone = base is None or ("run" in body and "train" not in reached)
-        declared = [key for key in self.values if key in (reached if alone and base is not None else config)]
-        own = {key: f"@{key}" for key in declared if key not in self.runtime}
-        mentioned = references(config)
-        if alone and ("settings" in mentioned or base is not None):
-            config["settings"] = own
-        elif own and base is not None:
+        if base is None:
+            if "settings" in references(config):
+                config["settings"] = self._settings(config)
+        elif "run" in body and "train" not in (reached := self._reached(config, base)):
+            config["settings"] = self._settings(reached)  # what its base trains by is nothing to it
+        elif own := self._settings(config):
             config["+settings"] = own
-        if "network_settings" in mentioned:
+        if "network_settings" in references(config):
             config["network_settings"] = self._network_settings(config)
         return self._ordered(self._with_imports(config, base))
 
@@ -178,6 +176,10 @@ class ConfigBuilder:
                 raise ValueError(f"recipe {self.recipe.name!r}: {name}.json refers to @{key}, which nothing defines.")
             todo += references(found[key])
         return found
+
+    def _settings(self, ids: Container[str]) -> dict[str, str]:
+        """References to the settings among some ids that are part of the run key."""
+        return {key: f"@{key}" for key in self.values if key in ids and key not in self.runtime}
 
     def _network_settings(self, config: Mapping[str, Any]) -> dict[str, str]:
         """Settings that the network and its input depend on: weights of other ones would be misread."""

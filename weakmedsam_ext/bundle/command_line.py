@@ -15,7 +15,13 @@ from monai.bundle import ConfigParser
 from .names import check_names
 from .recipe import runtime_names
 
-__all__ = ["check_overrides", "config_of_command_line", "runs_from_command_line"]
+__all__ = [
+    "check_command_line",
+    "check_overrides",
+    "config_of_command_line",
+    "hash_of_configs",
+    "runs_from_command_line",
+]
 
 PROGRAM = "monai.bundle.__main__"
 # arguments of `monai.bundle run` itself

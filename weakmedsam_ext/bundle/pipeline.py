@@ -147,7 +147,6 @@ class Pipeline:
             self.config_dir,
             files,
             {name: value() if callable(value) else value for name, value in overrides.items() if name in config},
-            hash_of_configs(files),
         )
 
 
@@ -210,12 +209,12 @@ def training_workflow(config_dir: str | Path, *configs: str, **overrides: Any) -
     """
     files = [str(Path(config_dir) / config) for config in configs]
     check_overrides(overrides, ConfigParser.load_config_files(files), " and ".join(configs))
-    workflow = _workflow(Path(config_dir), files, overrides, hash_of_configs(files))
+    workflow = _workflow(Path(config_dir), files, overrides)
     workflow.initialize()
     return workflow
 
 
-def _workflow(config_dir: Path, files: list[str], overrides: Mapping[str, Any], config: str) -> ConfigWorkflow:
+def _workflow(config_dir: Path, files: list[str], overrides: Mapping[str, Any]) -> ConfigWorkflow:
     workflow = ConfigWorkflow(
         config_file=files,
         meta_file=str(config_dir / "metadata.json"),
@@ -224,5 +223,5 @@ def _workflow(config_dir: Path, files: list[str], overrides: Mapping[str, Any], 
         **overrides,
     )
     if "run_key" in workflow.parser:
-        workflow.parser["run_key"]["config"] = config
+        workflow.parser["run_key"]["config"] = hash_of_configs(files)
     return workflow

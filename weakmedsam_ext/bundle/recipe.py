@@ -97,7 +97,7 @@ def load_recipe(name: str) -> Recipe:
 
 
 def deep_merge(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge nested dictionaries; lists are appended, anything else is replaced."""
+    """Merge nested dictionaries; the list "references" is appended, anything else is replaced."""
     merged = deepcopy(dict(base))
     for key, value in more.items():
         old = merged.get(key)

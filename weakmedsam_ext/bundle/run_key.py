@@ -65,6 +65,11 @@ class RunKey:
         # in their order: that of the names in class_map is that of the network's channels
         return hashlib.sha256(json.dumps(self.record).encode()).hexdigest()
 
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """The record with its digest, as it stands beside results."""
+        return {"key": self.digest, **self.record}
+
     def changes(self, earlier: Mapping[str, Any]) -> str:
         """Why this key differs from an earlier record, in one line; empty when it does not."""
         return differences(earlier, self.record)

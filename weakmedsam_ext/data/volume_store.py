@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Orientation, Spacing
 from monai.utils import ensure_tuple, ensure_tuple_rep
-from scipy.ndimage import gaussian_filter
 
+from .anti_alias import anti_alias
 from .array_store import (
     ArrayStore,
     array_path,
@@ -59,10 +58,7 @@ class VolumePreprocessing:
             ValueError: when the intensities do not vary.
         """
         scaled = np.asarray(scale_percentiles(volume, self.percentiles))
-        # voxels that are skipped by larger steps count too; the width is that of MONAI's Resize
-        along = nib.io_orientation(volume.affine)[:, 0].astype(int)  # the RAS axis of every array axis
-        steps = np.asarray(self.spacing)[along] / np.linalg.norm(volume.affine[:3, :3], axis=0)
-        smooth = gaussian_filter(scaled, np.maximum(0, (steps - 1) / 2))
+        smooth = anti_alias(scaled, volume.affine, self.spacing)
         return self._resampled(smooth, volume.affine, "bilinear").clip(0, 1)
 
     def mask(self, mask: Volume) -> np.ndarray:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from ..bundle import RunKey
 from ..data import SliceLabels, SliceStore, read_grid, read_json, write_json, write_nifti
 from ..networks.cam_pseudo_labeler import soft_to_mask
-
-if TYPE_CHECKING:
-    from ..bundle import RunKey
 
 __all__ = ["PseudoLabelWriter"]
 
@@ -82,20 +79,20 @@ class PseudoLabelWriter:
             ValueError: when `output_dir` holds masks of the cases that something else has written.
         """
         if self.run_key is not None:
-            self._claim(self.output_dir / RECORD)
+            self._claim(self.run_key)
         self._slices.clear()
         for case in self.remaining:
             if not self._visible[case]:
                 self._write(case, {})
 
-    def _claim(self, record: Path) -> None:
-        now = {"key": self.run_key.digest, **self.run_key.record}  # type: ignore[union-attr]
+    def _claim(self, run_key: RunKey) -> None:
+        record, now = self.output_dir / RECORD, run_key.made_from
         written = [self.path(case) for case in self.images if self.path(case).exists()]
         if written and not record.exists():
             raise ValueError(f"{written[0]} was not written by this stage; move it away, or give another label_dir.")
         before = read_json(record, f"delete {self.output_dir}") if record.exists() else now
         if before != now:
-            logger.info("%s is made anew: %s", self.output_dir, self.run_key.changes(before))  # type: ignore[union-attr]
+            logger.info("%s is made anew: %s", self.output_dir, run_key.changes(before))
             for path in written:
                 path.unlink()
         write_json(now, record)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ignite.distributed as idist
 import torch
@@ -14,11 +14,9 @@ from monai.transforms import Randomizable
 from monai.utils import set_determinism
 from torch import nn
 
+from ..bundle import RunKey
 from ..data import read_json, set_aside, write_json
 from .weights_file import save_tensors, save_weights
-
-if TYPE_CHECKING:
-    from ..bundle import RunKey
 
 __all__ = ["ResumableEpochs"]
 
@@ -128,7 +126,7 @@ class ResumableEpochs:
         network = self.objects["network"] if self.final_network is None else self.final_network
         record = self.final_path.with_suffix(".json")
         if self.run_key is not None:
-            made_from = {"key": self.run_key.digest, **self.run_key.record}
+            made_from = self.run_key.made_from
             if self.final_path.exists() and (not record.exists() or read_json(record, "delete it") != made_from):
                 set_aside(self.final_path)
             write_json(made_from, record)

@@ -10,6 +10,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch import nn
 
+from ..bundle.run_key import plain
 from ..data import read_json
 from ..networks import load_checkpoint
 
@@ -61,15 +62,10 @@ def check_made_from(path: Path, settings: Mapping[str, Any]) -> None:
         return
     trained = read_json(record, "delete it").get("settings", {})
     for name, value in settings.items():
-        if name in trained and not _same(trained[name], value):
+        # as text: the order of names is that of the network's channels
+        if name in trained and json.dumps(plain(trained[name])) != json.dumps(plain(value)):
             one, other = (json.dumps(setting) for setting in (trained[name], value))
             raise ValueError(
                 f"{path} was trained with {name} {one}, but this run has {other}; give --{name} {one}, or pack the "
                 "weights with their settings: python -m weakmedsam_ext package --run."
             )
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether settings are equal, in the order of their names too: it is that of the network's channels."""
-    one, other = (json.loads(json.dumps(value)) for value in (one, other))
-    return one == other and (not isinstance(one, dict) or list(one) == list(other))
