@@ -29,7 +29,7 @@ from weakmedsam_ext.data import (
     prepare_abdomenct1k,
     prepare_brats2019,
     prepare_la2018,
-    split_decathlon,
+    split_dataset,
 )
 from weakmedsam_ext.metrics import (
     Evaluation,
@@ -55,7 +55,7 @@ class Task:
         folder: below the source.
         prepare: writes the data set in Decathlon layout.
         class_map: structures.
-        split: of `split_decathlon`.
+        split: of `split_dataset`.
         min_size: smaller structures are left out, in pixels or voxels.
         side: of the network's input, in pixels or voxels.
         spacing: mm a voxel; of volumes only.
@@ -94,7 +94,7 @@ def click_items(
     layout = work / task.folder
     if not (layout / "dataset.json").exists():
         task.prepare(source / task.folder, layout)
-    cases = [case for case in split_decathlon(layout, **task.split)[part] if "label" in case][:most]
+    cases = [case for case in split_dataset(layout, **task.split)[part] if "label" in case][:most]
     where = work / "regions"
     if dims == 2:
         slices = build_slice_store(cases, work / "slices", task.side)

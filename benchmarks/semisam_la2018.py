@@ -25,7 +25,7 @@ from monai.utils import ensure_tuple
 from tqdm import tqdm
 
 from weakmedsam_ext.bundle import training_workflow
-from weakmedsam_ext.data import decathlon_cases, load_mask, load_volume, split_decathlon, write_nifti
+from weakmedsam_ext.data import decathlon_cases, load_mask, load_volume, split_dataset, write_nifti
 from weakmedsam_ext.data.datasets.decathlon import image_path, label_path, write_dataset_json
 from weakmedsam_ext.data.io import read_json, write_json
 from weakmedsam_ext.data.volume_store import VolumePreprocessing
@@ -75,7 +75,7 @@ def prepared(
     data = resample(dataset_dir, root / f"data_{spacing}mm", spacing)
     split_file = root / f"split_{num_test}.json"
     if not split_file.exists():
-        split = split_decathlon(dataset_dir, num_folds=20, num_test=num_test)
+        split = split_dataset(dataset_dir, num_folds=20, num_test=num_test)
         write_json({part: [item["case"] for item in items] for part, items in split.items()}, split_file)
     return data, {**REDUCED, "spacing": spacing, "split_file": str(split_file), **settings}
 

@@ -15,7 +15,7 @@ from ignite.engine import Events
 from semisam_runs import BUNDLES, GENERALIST, SMALL, run, workflow
 
 from weakmedsam_ext.bundle import user_message
-from weakmedsam_ext.data import split_decathlon
+from weakmedsam_ext.data import split_dataset
 from weakmedsam_ext.networks import ThinVNet, build_network
 
 LA = "semisam_la2018"
@@ -27,7 +27,7 @@ def data(phantoms, tmp_path):
 
 
 def unlabelled_masks(data):
-    cases = split_decathlon(data, num_folds=3, num_test=2)["train"]
+    cases = split_dataset(data, num_folds=3, num_test=2)["train"]
     return [Path(case["label"]) for case in cases if case["case"] not in SMALL["labelled"]]
 
 
@@ -44,7 +44,7 @@ def same(first, second):
 def test_pipeline_trains_predicts_and_scores_with_its_controls(bundle, phantoms, tmp_path, capsys):
     run(bundle, phantoms, tmp_path, controls=True, generalists=[GENERALIST], num_clicks=1)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    held_out = split_decathlon(phantoms, num_folds=3, num_test=2)["test"]
+    held_out = split_dataset(phantoms, num_folds=3, num_test=2)["test"]
     assert metrics["cases"] == [case["case"] for case in held_out]
     for case in held_out:
         image, mask = (nib.load(path) for path in (case["image"], tmp_path / f"predictions/{case['case']}.nii.gz"))
@@ -166,7 +166,7 @@ def test_best_weights_are_those_of_the_best_validation(phantoms, tmp_path):
 @pytest.mark.slow
 def test_classes_are_several(data, tmp_path):
     """K = 2: values 2 and 4 are one class, 1 is another, 3 is background."""
-    for case in split_decathlon(data)["train"] + split_decathlon(data)["validation"]:
+    for case in split_dataset(data)["train"] + split_dataset(data)["validation"]:
         mask = nib.load(case["label"])
         values = np.asarray(mask.dataobj).astype(np.int16) * (1 + np.arange(mask.shape[0]) // 4 % 4)[:, None, None]
         nib.save(nib.Nifti1Image(values.astype(np.uint8), mask.affine), case["label"])
@@ -264,7 +264,7 @@ def test_images_that_cannot_be(tmp_path):
 
 
 def test_validation_masks_that_cannot_be(data, tmp_path):
-    case = split_decathlon(data, num_folds=3, num_test=2)["validation"][0]
+    case = split_dataset(data, num_folds=3, num_test=2)["validation"][0]
     image = nib.load(case["label"])
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), np.diag([-1, 1, 1, 1]) @ image.affine), case["label"])
     fails(data, tmp_path, case["label"])

@@ -4,8 +4,8 @@ from .clicks import read_clicks
 from .datasets.abdomenct1k import list_abdomenct1k, prepare_abdomenct1k
 from .datasets.brats2019 import list_brats2019, prepare_brats2019
 from .datasets.decathlon import decathlon_cases, image_items, require_images
-from .datasets.decathlon_split import split_decathlon
 from .datasets.la2018 import prepare_la2018
+from .datasets.listing import LAYOUTS, images_of, list_cases, split_dataset
 from .datasets.phantoms import SUBTYPES, HeartPhantom, heart_phantom, write_phantoms
 from .folds import read_split, split_cases
 from .hashes import HashCache, content_hash
@@ -49,6 +49,7 @@ __all__ = [
     "Grid",
     "HashCache",
     "HeartPhantom",
+    "LAYOUTS",
     "ReadRegionsd",
     "ReadSubclassd",
     "RegionStore",
@@ -81,8 +82,10 @@ __all__ = [
     "decathlon_cases",
     "heart_phantom",
     "image_items",
+    "images_of",
     "list_abdomenct1k",
     "list_brats2019",
+    "list_cases",
     "load_case_mask",
     "load_mask",
     "load_volume",
@@ -101,7 +104,7 @@ __all__ = [
     "set_aside",
     "semi_supervised_items",
     "split_cases",
-    "split_decathlon",
+    "split_dataset",
     "validation_items",
     "write_json",
     "write_nifti",

@@ -167,7 +167,7 @@ def test_a_case_that_is_there_twice(root, folder, ending):
 
 def test_a_mask_that_is_there_twice(root):
     write(root / TRAINING / "HGG" / HIGH, "seg", ".nii")
-    with pytest.raises(ValueError, match="_seg.nii is there a second time as .*_seg.nii.gz; remove one of them"):
+    with pytest.raises(ValueError, match="_seg.nii.gz is there a second time as .*_seg.nii; remove one of them"):
         list_brats2019(root)
 
 
@@ -193,3 +193,31 @@ def test_real_case(tmp_path):
     # oedema and tumour core are brighter in FLAIR than the rest of the head
     assert volume.array[mask.array > 0].mean() > volume.array[(mask.array == 0) & (volume.array > 0)].mean()
     assert json.loads((tmp_path / "out" / "cases.json").read_text())[case["case"]]["grade"] == "HGG"
+
+
+@pytest.mark.parametrize("folder", ["HGG", "HGG/{case}/{case}", "a/b/HGG/{case}"])
+def test_flat_and_deeper_folders(tmp_path, folder):
+    path = tmp_path / folder.format(case=HIGH)
+    path.mkdir(parents=True)
+    for kind in ("flair", "seg"):
+        nib.save(nib.Nifti1Image(voxels(kind), AFFINE), path / f"{HIGH}_{kind}.nii.gz")
+    (item,) = list_brats2019(tmp_path)
+    assert (item["case"], item["grade"]) == (HIGH, "HGG")
+    assert Path(item["image"]).is_file() and Path(item["label"]).is_file()
+
+
+def test_names_in_upper_case(tmp_path):
+    write(tmp_path / "LGG" / LOW, "flair").rename(tmp_path / "LGG" / LOW / f"{LOW}_FLAIR.nii.gz")
+    write(tmp_path / "LGG" / LOW, "seg").rename(tmp_path / "LGG" / LOW / f"{LOW}_SEG.nii.gz")
+    (item,) = list_brats2019(tmp_path)
+    assert item["case"] == LOW and item["label"].endswith("_SEG.nii.gz")
+
+
+def test_several_modalities_are_a_list_in_their_order(root):
+    item = list_brats2019(root / TRAINING, ["t1ce", "flair"])[0]
+    assert [Path(path).name for path in item["image"]] == [f"{LOW}_t1ce.nii", f"{LOW}_flair.nii"]
+
+
+def test_a_missing_modality_is_named_with_its_case(root):
+    with pytest.raises(FileNotFoundError, match=f"1 cases have no t1 image, for example {UNGRADED}; download it"):
+        list_brats2019(root, ["flair", "t1"])

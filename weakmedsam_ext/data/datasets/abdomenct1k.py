@@ -9,7 +9,7 @@ from tqdm import tqdm
 from ..io import check_same_grid, read_grid
 from .decathlon import check_decathlon_output, claim_cases, image_path, label_path, link_once, write_dataset_json
 
-__all__ = ["list_abdomenct1k", "prepare_abdomenct1k"]
+__all__ = ["is_abdomenct1k", "list_abdomenct1k", "prepare_abdomenct1k"]
 
 NAME = "AbdomenCT-1K"
 LABELS = ("background", "liver", "kidney", "spleen", "pancreas")
@@ -17,6 +17,11 @@ IMAGE_FOLDERS = ("Image", *(f"AbdomenCT-1K-ImagePart{part}" for part in (1, 2, 3
 MASK_FOLDER = "Mask"
 IMAGE_ENDING, MASK_ENDING = "_0000.nii.gz", ".nii.gz"
 REMEDY = "give the folder that holds Image (or AbdomenCT-1K-ImagePart1 to 3) and Mask"
+
+
+def is_abdomenct1k(root: Path) -> bool:
+    """Whether a folder holds one of the folders of images of AbdomenCT-1K."""
+    return any(any((root / folder).glob(f"*{IMAGE_ENDING}")) for folder in IMAGE_FOLDERS)
 
 
 def list_abdomenct1k(root: str | Path) -> list[dict[str, str]]:

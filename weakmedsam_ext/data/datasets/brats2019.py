@@ -2,59 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from monai.utils import look_up_option
+from monai.utils import ensure_tuple, look_up_option
 from tqdm import tqdm
 
 from ..io import Volume, check_same_grid, load_mask, load_volume, read_grid, write_nifti
 from .decathlon import check_decathlon_output, claim_cases, image_path, label_path, link_once, write_dataset_json
 
-__all__ = ["list_brats2019", "prepare_brats2019"]
+__all__ = ["is_brats2019", "list_brats2019", "prepare_brats2019"]
 
 NAME = "BraTS2019"
+MASK = "seg"
 MODALITIES = ("flair", "t1", "t1ce", "t2")
 # no voxel has the value 3: the challenge merged it into 1 in 2017
 LABELS = ("background", "necrosis and non-enhancing tumour", "oedema", "unused", "enhancing tumour")
 GRADES = ("HGG", "LGG")  # high-grade and low-grade glioma; validation cases lie in neither
-ENDINGS = (".nii.gz", ".nii")
 REMEDY = "give the folder that holds HGG and LGG, for example MICCAI_BraTS_2019_Data_Training"
 
 
-def list_brats2019(root: str | Path, modality: str = "flair") -> list[dict[str, str]]:
+def is_brats2019(root: Path) -> bool:
+    """Whether a folder holds images with the names of BraTS 2019 at any depth."""
+    return any(_modality(path) for path in root.rglob("*"))
+
+
+def list_brats2019(root: str | Path, modality: str | Sequence[str] = "flair") -> list[dict[str, Any]]:
     """List the cases of BraTS 2019 as downloaded.
+
+    Names may be in upper case, and files may lie directly in HGG and LGG or deeper than downloaded.
 
     Args:
         root: folder that holds HGG/<case>/ and LGG/<case>/, or one of them, at any depth. Validation cases may lie
             beside them.
-        modality: which of the images of a case: "flair", "t1", "t1ce" or "t2".
+        modality: which of the images of a case: "flair", "t1", "t1ce" or "t2", or several of them.
 
     Returns:
-        one {"case", "image", "label", "grade"} a case, sorted by name, with absolute paths. "grade" is "HGG" or "LGG".
-        Validation cases, which lie in neither folder, have no "grade", and no "label" where there is no mask. No volume
-        is opened.
+        one {"case", "image", "label", "grade"} a case, sorted by name, with absolute paths; "image" is a list when
+        several modalities are asked for. "grade" is "HGG" or "LGG". Validation cases, which lie in neither folder, have
+        no "grade", and no "label" where there is no mask. No volume is opened.
 
     Raises:
-        FileNotFoundError: when there is no image, or no mask for one in HGG or LGG.
+        FileNotFoundError: when there is no image, a case lacks a modality, or an image in HGG or LGG its mask.
         ValueError: when the modality is unknown, or a case or a mask is there twice.
     """
-    modality = look_up_option(modality, MODALITIES)
+    modalities = [look_up_option(name, MODALITIES) for name in ensure_tuple(modality)]
     root = Path(root).expanduser().absolute()
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is no folder; {REMEDY}.")
-    images: dict[str, Path] = {}
-    for path in sorted(root.rglob(f"*_{modality}.nii*")):
-        # archives from a Mac hold a hidden file beside every file
-        if not path.name.endswith(ENDINGS) or path.name.startswith(".") or not path.is_file():
-            continue
-        case = path.name.rpartition(f"_{modality}.nii")[0]
-        if case in images:
-            raise ValueError(f"{path} is there a second time as {images[case]}; remove one of them.")
-        images[case] = path
-    if not images:
-        raise FileNotFoundError(f"{root} holds no image that ends in _{modality}.nii.gz or _{modality}.nii; {REMEDY}.")
-    return [_case_files(case, image) for case, image in sorted(images.items())]
+    found: dict[str, dict[str, Path]] = {kind: {} for kind in (*modalities, MASK)}
+    for path in sorted(root.rglob("*")):
+        kind = _modality(path)
+        if kind in found and path.is_file():
+            case = path.name[: path.name.lower().rindex(f"_{kind}.nii")]
+            if case in found[kind]:
+                raise ValueError(f"{path} is there a second time as {found[kind][case]}; remove one of them.")
+            found[kind][case] = path
+    first = found[modalities[0]]
+    if not first:
+        raise FileNotFoundError(
+            f"{root} holds no image that ends in _{modalities[0]}.nii.gz or _{modalities[0]}.nii; {REMEDY}."
+        )
+    for kind in modalities:
+        lacking = sorted({case for other in modalities for case in found[other]} - set(found[kind]))
+        if lacking:
+            raise FileNotFoundError(
+                f"{root}: {len(lacking)} cases have no {kind} image, for example {lacking[0]}; download it, or leave "
+                f"{kind} out of modalities."
+            )
+    return [
+        _case_files(case, [found[kind][case] for kind in modalities], found[MASK].get(case), isinstance(modality, str))
+        for case in sorted(first)
+    ]
+
+
+def _modality(path: Path) -> str | None:
+    """Modality that a file's name ends in, or "seg"; None for other files."""
+    stem = path.name.lower().removesuffix(".gz")
+    # archives from a Mac hold a hidden file beside every file
+    if not stem.endswith(".nii") or stem.startswith("."):
+        return None
+    kind = stem.removesuffix(".nii").rpartition("_")[2]
+    return kind if kind in (*MODALITIES, MASK) else None
 
 
 def prepare_brats2019(source: str | Path, output: str | Path, modality: str = "flair", progress: bool = True) -> Path:
@@ -93,18 +123,15 @@ def prepare_brats2019(source: str | Path, output: str | Path, modality: str = "f
     return write_dataset_json(output, NAME, f"BraTS 2019, glioma, {modality} MRI", LABELS, kept, test=test)
 
 
-def _case_files(case: str, image: Path) -> dict[str, str]:
-    """Item of an image, with mask and grade where they exist."""
-    masks = [mask for ending in ENDINGS if (mask := image.with_name(f"{case}_seg{ending}")).is_file()]
-    if len(masks) > 1:
-        raise ValueError(f"{masks[1]} is there a second time as {masks[0]}; remove one of them.")
-    item = {"case": case, "image": str(image)}
-    if masks:
-        item["label"] = str(masks[0])
-    grade = image.parent.parent.name
-    if grade in GRADES:
-        if not masks:
-            missing = image.with_name(f"{case}_seg{ENDINGS[0]}")
+def _case_files(case: str, images: list[Path], mask: Path | None, single: bool) -> dict[str, Any]:
+    """Item of a case's images, with mask and grade where they exist."""
+    item: dict[str, Any] = {"case": case, "image": str(images[0]) if single else [str(path) for path in images]}
+    if mask is not None:
+        item["label"] = str(mask)
+    grade = next((folder.name.upper() for folder in images[0].parents if folder.name.upper() in GRADES), None)
+    if grade is not None:
+        if mask is None:
+            missing = images[0].with_name(f"{case}_{MASK}.nii.gz")
             raise FileNotFoundError(
                 f"{missing} does not exist; download the mask, or move the folder of {case} out of {grade}."
             )

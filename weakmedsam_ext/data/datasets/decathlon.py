@@ -19,6 +19,7 @@ __all__ = [
     "decathlon_cases",
     "image_items",
     "image_path",
+    "is_decathlon",
     "label_path",
     "link_once",
     "named_images",
@@ -103,6 +104,11 @@ def link_once(source: str | Path, target: Path) -> None:
     if not target.is_symlink():
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(source)
+
+
+def is_decathlon(root: Path) -> bool:
+    """Whether a folder holds a dataset.json."""
+    return (root / DATASET_JSON).is_file()
 
 
 def decathlon_cases(

@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.utils import look_up_option
 
-from ..datasets.decathlon_split import split_decathlon
+from ..datasets.listing import split_dataset
 from .dataset import SliceDataset
 from .geometry import SLICE_AXES
 from .labels import SliceLabels, slice_labels_from_masks
@@ -25,7 +25,7 @@ class SliceStudy:
     Masks are opened once, to label the slices, and not at all when the labels come from a CSV file.
 
     Args:
-        dataset_dir: a Decathlon folder, for example Task02_Heart as downloaded.
+        dataset_dir: a data set as downloaded, for example Task02_Heart, see `list_cases`.
         output_dir: gets the slice store and slice_labels.json.
         class_map: class name -> label value or values in the masks.
         img_size: pixels along each side of a slice.
@@ -37,6 +37,8 @@ class SliceStudy:
         labels_csv: the user's own slice labels instead of masks, see `slice_labels_from_csv`.
         axis: anatomical direction of the slices: "axial", "coronal" or "sagittal".
         groups: which cases are of one patient, see `split_cases`; None when every case is a patient of its own.
+        layout: see `list_cases`.
+        modalities: see `list_cases`.
 
     Raises:
         ValueError: when the axis is unknown.
@@ -56,6 +58,8 @@ class SliceStudy:
         labels_csv: str | Path | None = None,
         axis: str = "axial",
         groups: str | Path | None = None,
+        layout: str | None = None,
+        modalities: Sequence[str] | None = None,
     ) -> None:
         self.dataset_dir = Path(dataset_dir)
         self.output_dir = Path(output_dir)
@@ -69,6 +73,8 @@ class SliceStudy:
         self.labels_csv = labels_csv
         self.axis: str = look_up_option(axis, list(SLICE_AXES))
         self.groups = groups
+        self.layout = layout
+        self.modalities = modalities
 
     @property
     def classes(self) -> list[str]:
@@ -76,9 +82,9 @@ class SliceStudy:
         return [str(name) for name in self.class_map]
 
     @cached_property
-    def split(self) -> dict[str, list[dict[str, str]]]:
+    def split(self) -> dict[str, list[dict[str, Any]]]:
         """Cases of "train", "validation" and "test"."""
-        return split_decathlon(
+        return split_dataset(
             self.dataset_dir,
             self.num_folds,
             self.fold,
@@ -86,15 +92,17 @@ class SliceStudy:
             self.num_test,
             self.split_file,
             groups=self.groups,
+            layout=self.layout,
+            modalities=self.modalities,
         )
 
     @property
-    def labelled_cases(self) -> list[dict[str, str]]:
+    def labelled_cases(self) -> list[dict[str, Any]]:
         """Cases whose image-level labels are used: those of training and validation."""
         return self.split["train"] + self.split["validation"]
 
     @property
-    def held_out(self) -> list[dict[str, str]]:
+    def held_out(self) -> list[dict[str, Any]]:
         """Cases for evaluation: the test cases, or the validation cases if there are none."""
         return self.split["test"] or self.split["validation"]
 
