@@ -1,15 +1,17 @@
 """Readers of public layouts, image-level labels, slice stores, splits by case, and phantoms in the same layouts."""
 
+from .cases import images_of
 from .clicks import read_clicks
 from .datasets.abdomenct1k import list_abdomenct1k, prepare_abdomenct1k
 from .datasets.brats2019 import list_brats2019, prepare_brats2019
 from .datasets.decathlon import decathlon_cases, image_items, require_images
 from .datasets.la2018 import prepare_la2018
-from .datasets.listing import LAYOUTS, images_of, list_cases, split_dataset
+from .datasets.listing import LAYOUTS, list_cases, split_dataset
 from .datasets.phantoms import SUBTYPES, HeartPhantom, heart_phantom, write_phantoms
 from .folds import read_split, split_cases
 from .hashes import HashCache, content_hash
 from .image_io import AtomicNibabelWriter, CheckedReader
+from .intensity import IntensityScaling
 from .io import (
     Grid,
     Volume,
@@ -42,6 +44,7 @@ from .two_stream_sampler import TwoStreamSampler, collate_two_streams
 from .volume_store import VolumePreprocessing, VolumeStore, build_volume_store
 
 __all__ = [
+    "LAYOUTS",
     "SLICE_AXES",
     "SUBTYPES",
     "AtomicNibabelWriter",
@@ -49,15 +52,15 @@ __all__ = [
     "Grid",
     "HashCache",
     "HeartPhantom",
-    "LAYOUTS",
+    "IntensityScaling",
     "ReadRegionsd",
     "ReadSubclassd",
     "RegionStore",
     "SliceDataset",
     "SliceGeometry",
     "SliceLabels",
-    "SlicePreprocessing",
     "SliceMasks",
+    "SlicePreprocessing",
     "SliceRegions",
     "SliceStore",
     "SliceStudy",
@@ -77,8 +80,8 @@ __all__ = [
     "build_volume_store",
     "check_same_grid",
     "class_numbers",
-    "content_hash",
     "collate_two_streams",
+    "content_hash",
     "decathlon_cases",
     "heart_phantom",
     "image_items",
@@ -97,12 +100,12 @@ __all__ = [
     "read_grid",
     "read_json",
     "read_split",
-    "slice_labels_from_csv",
-    "slice_labels_from_masks",
     "region_hierarchy",
     "require_images",
-    "set_aside",
     "semi_supervised_items",
+    "set_aside",
+    "slice_labels_from_csv",
+    "slice_labels_from_masks",
     "split_cases",
     "split_dataset",
     "validation_items",

@@ -12,23 +12,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from monai.transforms import ScaleIntensityRange
+from monai.utils import ensure_tuple
 from torch import Tensor
 from tqdm import tqdm
 
 from .hashes import HashCache
-from .io import Volume, atomic_path
+from .io import atomic_path
 
 __all__ = [
     "HASHES_FILE",
     "ArrayStore",
     "array_key",
     "array_path",
-    "check_percentiles",
     "is_complete",
     "keyed_volumes",
     "save_array",
-    "scale_percentiles",
 ]
 
 logger = logging.getLogger(__name__)
@@ -65,9 +63,10 @@ class ArrayStore:
         return _mapped(array_path(self.root, self.keys[case]))
 
     def image(self, case: str, index: int | None = None) -> Tensor:
-        """A case, or its slice `index`, as a float32 image with one channel."""
+        """A case, or its slice `index`, as a float32 image, channels first."""
         array = self[case] if index is None else self[case][index]
-        return torch.from_numpy(array.astype(np.float32)).unsqueeze(0)
+        image = torch.from_numpy(array.astype(np.float32))
+        return image if index is not None and image.ndim == 3 else image.unsqueeze(0)
 
 
 def _mapped(path: Path) -> np.ndarray:
@@ -108,53 +107,27 @@ def is_complete(path: Path) -> bool:
 
 
 def keyed_volumes(
-    cases: Sequence[Mapping[str, str]], root: Path, settings: Sequence[Any], description: str, progress: bool
-) -> Iterator[tuple[str, Path, str]]:
-    """Iterate over the volumes of a store with the keys of their arrays.
+    cases: Sequence[Mapping[str, Any]], root: Path, settings: Sequence[Any], description: str, progress: bool
+) -> Iterator[tuple[str, list[Path], str]]:
+    """Iterate over the cases of a store with the keys of their arrays.
 
     Args:
-        cases: items with "case" and "image" (path of the volume).
+        cases: items with "case" and "image" (path of the volume, or paths of its channels).
         root: folder of the store.
         settings: that the arrays depend on, as JSON can hold them.
         description: of the progress bar.
         progress: show it.
 
     Returns:
-        case, image and key of every volume.
+        case, images and key of every case.
 
     Raises:
         FileNotFoundError: when a volume is missing.
         ValueError: when there is no case or one twice.
     """
-    images = {item["case"]: Path(item["image"]) for item in cases}
+    images = {item["case"]: list(map(Path, ensure_tuple(item["image"]))) for item in cases}
     if not images or len(images) != len(cases):
         raise ValueError(f"cases: expected at least one, each once, but got {len(cases)} items of {len(images)} cases.")
     hashes = HashCache(root / HASHES_FILE)
-    for case, path in tqdm(images.items(), desc=description, unit="case", disable=not progress):
-        yield case, path, array_key(hashes(path), settings)
-
-
-def check_percentiles(percentiles: tuple[float, float]) -> None:
-    """Check that two percentiles are a range.
-
-    Raises:
-        ValueError: unless 0 <= lower < upper <= 100.
-    """
-    lower, upper = percentiles
-    if not 0 <= lower < upper <= 100:
-        raise ValueError(f"percentiles: expected 0 <= lower < upper <= 100, but got {tuple(percentiles)}.")
-
-
-def scale_percentiles(volume: Volume, percentiles: tuple[float, float]) -> np.ndarray:
-    """Scale a volume so that two percentiles of its intensities become 0 and 1, and clip what lies outside.
-
-    Raises:
-        ValueError: when the intensities do not vary.
-    """
-    lower, upper = np.percentile(volume.array, percentiles)
-    if lower == upper:
-        raise ValueError(
-            f"{volume.path}: the percentiles {tuple(percentiles)} of its intensities are both {lower:g}; "
-            "leave the volume out, or widen the percentiles."
-        )
-    return ScaleIntensityRange(float(lower), float(upper), 0.0, 1.0, clip=True)(volume.array)
+    for case, paths in tqdm(images.items(), desc=description, unit="case", disable=not progress):
+        yield case, paths, array_key(" ".join(map(hashes, paths)), settings)

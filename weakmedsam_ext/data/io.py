@@ -17,6 +17,8 @@ import nibabel as nib
 import numpy as np
 from monai.data import ITKReader, NibabelReader
 
+from .cases import images_of
+
 __all__ = [
     "Grid",
     "Volume",
@@ -209,7 +211,7 @@ def load_mask(path: str | Path) -> Volume:
     return Volume(mask.path, mask.shape, mask.affine, values)
 
 
-def load_case_mask(item: Mapping[str, str]) -> Volume:
+def load_case_mask(item: Mapping[str, Any]) -> Volume:
     """Read the mask of an item with "image" and "label" (paths), and check that it lies on its image.
 
     Raises:
@@ -217,7 +219,7 @@ def load_case_mask(item: Mapping[str, str]) -> Volume:
         ValueError: when a file is damaged, or the grids differ; see `load_mask` and `check_same_grid`.
     """
     mask = load_mask(item["label"])
-    check_same_grid(read_grid(item["image"]), mask)
+    check_same_grid(read_grid(images_of(item)[0]), mask)
     return mask
 
 

@@ -16,12 +16,11 @@ from .anti_alias import anti_alias
 from .array_store import (
     ArrayStore,
     array_path,
-    check_percentiles,
     is_complete,
     keyed_volumes,
     save_array,
-    scale_percentiles,
 )
+from .intensity import IntensityScaling
 from .io import Volume, load_volume
 
 __all__ = ["VolumePreprocessing", "VolumeStore", "build_volume_store"]
@@ -42,7 +41,7 @@ class VolumePreprocessing:
     percentiles: tuple[float, float] = (0.5, 99.5)
 
     def __post_init__(self) -> None:
-        check_percentiles(self.percentiles)
+        IntensityScaling(self.percentiles)
         sizes = ensure_tuple(self.spacing)
         if len(sizes) not in (1, 3) or not all(size > 0 for size in sizes):
             raise ValueError(f"spacing: expected one or three positive numbers of mm, but got {self.spacing}.")
@@ -57,7 +56,7 @@ class VolumePreprocessing:
         Raises:
             ValueError: when the intensities do not vary.
         """
-        scaled = np.asarray(scale_percentiles(volume, self.percentiles))
+        scaled = IntensityScaling(self.percentiles)(volume.array, volume.path)
         smooth = anti_alias(scaled, volume.affine, self.spacing)
         return self._resampled(smooth, volume.affine, "bilinear").clip(0, 1)
 
@@ -118,7 +117,7 @@ def build_volume_store(
     root = Path(root).expanduser().absolute()
     settings = ["volume", FORMAT, asdict(preprocessing)]
     keys = {}
-    for case, path, key in keyed_volumes(cases, root, settings, f"volume store {spacing} mm", progress):
+    for case, (path, *_), key in keyed_volumes(cases, root, settings, f"volume store {spacing} mm", progress):
         keys[case] = key
         if not is_complete(array_path(root, key)):
             save_array(preprocessing(load_volume(path)).astype(np.float16), array_path(root, key))

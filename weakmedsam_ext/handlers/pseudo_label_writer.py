@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from ..bundle import RunKey
-from ..data import SliceLabels, SliceStore, read_grid, read_json, write_json, write_nifti
+from ..data import SliceLabels, SliceStore, images_of, read_grid, read_json, write_json, write_nifti
 from ..networks.cam_pseudo_labeler import soft_to_mask
 
 __all__ = ["PseudoLabelWriter"]
@@ -40,7 +41,7 @@ class PseudoLabelWriter:
 
     def __init__(
         self,
-        cases: Sequence[Mapping[str, str]],
+        cases: Sequence[Mapping[str, Any]],
         store: SliceStore,
         labels: SliceLabels,
         output_dir: str | Path,
@@ -48,7 +49,7 @@ class PseudoLabelWriter:
         run_key: RunKey | None = None,
         pred_key: str = "pred",
     ) -> None:
-        self.images = {item["case"]: item["image"] for item in cases}
+        self.images = {item["case"]: images_of(item)[0] for item in cases}
         self.store = store
         self.labels = labels
         self.output_dir = Path(output_dir)

@@ -1,6 +1,15 @@
 """Promptable SAM-like backbones and the networks of WeakMedSAM that stand on them."""
 
 from .affinity_random_walk import AffinityRandomWalk
+from .backbones import (
+    BACKBONES,
+    Backbone,
+    backbone_default,
+    build_backbone,
+    build_prompter,
+    check_weights,
+    prompter_checkpoint,
+)
 from .cam_pseudo_labeler import CAMPseudoLabeler, PseudoLabelSteps
 from .checkpoints import load_checkpoint
 from .click_affinity import ClickAffinity
@@ -9,6 +18,7 @@ from .click_initialization import init_click_attention
 from .click_net import ClickNet
 from .click_segmenter import ClickSegmenter
 from .efficient_sam import EfficientSAM
+from .efficientnet_lite import EfficientNetLite
 from .factory import NETWORKS, build_network
 from .mask_discriminator import MaskDiscriminator
 from .mean_teacher import MeanTeacher
@@ -22,6 +32,7 @@ from .thin_vnet import ThinVNet
 from .weakmedsam_net import TRAINABLE_POLICIES, WeakMedSAMNet, set_trainable
 
 __all__ = [
+    "BACKBONES",
     "COMBINATIONS",
     "NETWORKS",
     "SAMUS",
@@ -29,11 +40,13 @@ __all__ = [
     "TRAINABLE_POLICIES",
     "AffinityRandomWalk",
     "Answerer",
+    "Backbone",
     "CAMPseudoLabeler",
     "ClickAffinity",
     "ClickDialogue",
     "ClickNet",
     "ClickSegmenter",
+    "EfficientNetLite",
     "EfficientSAM",
     "MaskDiscriminator",
     "MeanTeacher",
@@ -46,11 +59,16 @@ __all__ = [
     "SAMViT",
     "ThinVNet",
     "WeakMedSAMNet",
+    "backbone_default",
+    "build_backbone",
     "build_network",
+    "build_prompter",
     "check_single_click_mask",
+    "check_weights",
     "init_click_attention",
     "load_checkpoint",
     "point_grid",
+    "prompter_checkpoint",
     "resize_masks",
     "select_masks",
     "set_trainable",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from monai.networks.layers import separable_filtering
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from .affinity_random_walk import AffinityRandomWalk, min_max_scale, plain_tensor
 from .prompt_affinity import PromptAffinity
+from .weakmedsam_net import encode_features
 
 __all__ = ["CAMPseudoLabeler", "PseudoLabelSteps"]
 
@@ -53,7 +54,12 @@ class CAMPseudoLabeler(nn.Module):
         walk: the random walk; `AffinityRandomWalk()` unless given.
         walk_size: side of the grid of the walk in cells, without `affinity`; else the affinity's.
         blur_kernel_size: odd number of pixels; 1 for no blur.
-        threshold: above which a pixel belongs to a class, relative to the class's maximum in the image.
+        threshold: above which a pixel belongs to a class, relative to the class's maximum in the image; with scaling
+            "logit" a probability.
+        scaling: of the maps. "minmax", as published, makes 0 and 1 of every map's extremes, so that its values mean
+            nothing across images; "logit" takes the sigmoid, so that 0.5 is where the classifier itself decides. It
+            wants a class head with bias.
+        flip: average the maps of the image and of its mirror image.
         output: "soft" or "mask", what a call returns.
 
     Raises:
@@ -69,6 +75,8 @@ class CAMPseudoLabeler(nn.Module):
         blur_kernel_size: int = 21,
         threshold: float = 0.5,
         output: str = "soft",
+        scaling: str = "minmax",
+        flip: bool = False,
     ) -> None:
         super().__init__()
         if blur_kernel_size < 1 or blur_kernel_size % 2 == 0:
@@ -81,6 +89,8 @@ class CAMPseudoLabeler(nn.Module):
         self.walk_size = affinity.size if affinity else walk_size
         self.threshold = threshold
         self.output: str = look_up_option(output, ("soft", "mask"))
+        self.scaling: str = look_up_option(scaling, ("minmax", "logit"))
+        self.flip = flip
         # OpenCV's sigma for a kernel size, which the released code relies on
         sigma = 0.3 * ((blur_kernel_size - 1) / 2 - 1) + 0.8
         offsets = torch.arange(blur_kernel_size) - blur_kernel_size // 2
@@ -92,7 +102,7 @@ class CAMPseudoLabeler(nn.Module):
         """Pseudo-label slices.
 
         Args:
-            image: (B, 1 or 3, H, W), intensities in 0..1.
+            image: (B, C, H, W), intensities in 0..1.
             class_label: (B, K), 1 where the class is known to be visible, else 0.
             valid: bool (B, 1, H, W), False where the image is padding; all of it is image without.
 
@@ -107,24 +117,42 @@ class CAMPseudoLabeler(nn.Module):
     def steps(self, image: Tensor, class_label: Tensor, valid: Tensor | None = None) -> PseudoLabelSteps:
         """Pseudo-label slices and return every step; arguments as for a call."""
         image, class_label = plain_tensor(image), plain_tensor(class_label)
-        features, embedding = self.cam_network.backbone.encode(image)  # type: ignore[operator, union-attr]
-        cam = self.cam_network.class_head(features).float()  # type: ignore[operator]
+        cam, embedding = self._cam(image)
         if tuple(class_label.shape) != tuple(cam.shape[:2]):
             raise ValueError(f"class_label: expected shape {tuple(cam.shape[:2])}, but got {tuple(class_label.shape)}.")
         if not ((class_label == 0) | (class_label == 1)).all():
             raise ValueError("class_label: expected 0 or 1 for every class, but got other values.")
         valid = _checked_valid(valid, image)
         cells = _valid_cells(valid, self.walk_size)
-        cam = min_max_scale(_resize(cam, self.walk_size, _valid_cells(valid, cam.shape[-1])), cells)
+        cam = self._scaled(_resize(cam, self.walk_size, _valid_cells(valid, cam.shape[-1])), cells)
         guide = self._guide(image, embedding, valid)
         refined = cam if guide is None else self.walk(cam, guide, cells)
         soft = self._soft(refined, image.shape[-1], cells, valid) * (class_label > 0)[..., None, None]
         return PseudoLabelSteps(cam, guide, refined, soft, soft_to_mask(soft, self.threshold))
 
-    def _guide(self, image: Tensor, embedding: Tensor, valid: Tensor | None) -> Tensor | None:
+    def _cam(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Unscaled maps, and the embedding where the classifier's backbone is prompted too."""
+        network: Any = self.cam_network
+        embedding = None
+        if self.affinity is not None and self.affinity.backbone is network.backbone:
+            features, embedding = network.backbone.encode(image)
+        else:
+            features = encode_features(network.backbone, image)
+        cam = network.class_head(features).float()
+        if self.flip:  # the first axis of a slice runs from left to right
+            mirrored = network.class_head(encode_features(network.backbone, image.flip(2))).float().flip(2)
+            cam = (cam + mirrored) / 2
+        return cam, embedding
+
+    def _scaled(self, maps: Tensor, valid: Tensor | None) -> Tensor:
+        if self.scaling == "minmax":
+            return min_max_scale(maps, valid)
+        return maps.sigmoid() if valid is None else torch.where(valid, maps.sigmoid(), 0.0)
+
+    def _guide(self, image: Tensor, embedding: Tensor | None, valid: Tensor | None) -> Tensor | None:
         if self.affinity is None:
             return None
-        if self.affinity.backbone is self.cam_network.backbone:
+        if embedding is not None:
             return self.affinity.guide(embedding, valid)
         return self.affinity(image, valid)
 
@@ -132,7 +160,9 @@ class CAMPseudoLabeler(nn.Module):
         soft = _resize(refined, size, cells)
         if len(self.kernel) > 1:
             soft = _weighted(self._blurred, soft, valid)
-        return min_max_scale(soft, valid)
+        if self.scaling == "minmax":
+            return min_max_scale(soft, valid)
+        return soft if valid is None else torch.where(valid, soft, 0.0)
 
     def _blurred(self, maps: Tensor) -> Tensor:
         # mirrored borders: zeros would darken what touches the border

@@ -12,6 +12,7 @@ from .checkpoints import load_checkpoint
 from .click_initialization import init_click_attention
 from .click_net import ClickNet
 from .efficient_sam import EfficientSAM
+from .efficientnet_lite import EfficientNetLite
 from .sam_med3d import SAMMed3D
 from .sam_vit import SAMViT
 from .samus import SAMUS
@@ -61,6 +62,8 @@ NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     # small and convolutional; the weights of click_net_2d, from synthetic images alone, are part of the package
     "click_net_2d": (ClickNet, {"spatial_dims": 2, "img_size": 128}),
     "click_net_3d": (ClickNet, {"spatial_dims": 3, "img_size": 64}),
+    # no promptable network: a classifier with ImageNet weights, from the extra "imagenet"
+    "efficientnet_lite0": (EfficientNetLite, {}),
 }
 
 
@@ -72,9 +75,10 @@ def build_network(
     Args:
         name: one of `NETWORKS`: "samus_vit_b", "sam_vit_b", "medsam_vit_b", "efficient_sam_vitt", "efficient_sam_vits",
             "sam_med3d", and the small "samus_tiny", "samus_small", "sam_vit_tiny", "efficient_sam_tiny",
-            "sam_med3d_tiny", "sam_med3d_small", "click_net_2d", "click_net_3d".
-        checkpoint: file that `load_checkpoint` reads. Without, "click_net_2d" gets the weights in this package, and
-            SAM-like networks get random weights and `init_click_attention`.
+            "sam_med3d_tiny", "sam_med3d_small", "click_net_2d", "click_net_3d", and the classifier
+            "efficientnet_lite0".
+        checkpoint: file that `load_checkpoint` reads. Without, "click_net_2d" gets the weights in this package,
+            "efficientnet_lite0" those of ImageNet, and SAM-like networks random weights and `init_click_attention`.
         pretrained: False gives random weights also to networks that have weights in this package, or ask for a
             checkpoint ("click_net_3d"); of no effect on others and with a checkpoint.
         overrides: arguments of the network's class that replace those of the named configuration, for example img_size.
@@ -95,5 +99,9 @@ def build_network(
     if isinstance(network, ClickNet):
         if pretrained:
             load_shipped_weights(network, name)
+        return network
+    if isinstance(network, EfficientNetLite):
+        if pretrained:
+            network.load_imagenet_weights()
         return network
     return init_click_attention(network)

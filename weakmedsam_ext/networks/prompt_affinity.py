@@ -96,14 +96,19 @@ class PromptAffinity(nn.Module):
         """Ask.
 
         Args:
-            image: (B, 1 or 3, H, W).
+            image: (B, C, H, W), resized to the input of the network.
             valid: bool (B, 1, H, W), False in padding, which gets no point: the grid lies over the box of the valid
                 pixels. All pixels are image without.
 
         Returns:
             guide maps (B, G, size, size); G is 1, g * g for "probabilities".
         """
-        return self.guide(self.backbone.encode(plain_tensor(image))[1], valid)  # type: ignore[operator]
+        image = plain_tensor(image)
+        size: int = self.backbone.img_size  # type: ignore[assignment]
+        if image.shape[-1] != size:
+            image = F.interpolate(image, (size, size), mode="bilinear", align_corners=False, antialias=True)
+            valid = None if valid is None else F.interpolate(plain_tensor(valid).float(), (size, size)) > 0.5
+        return self.guide(self.backbone.encode(image)[1], valid)  # type: ignore[operator]
 
     def guide(self, embedding: Tensor, valid: Tensor | None = None) -> Tensor:
         """Guide maps (B, G, size, size) of images whose embedding is there already; see `forward`."""

@@ -9,6 +9,7 @@ from .generalist_normalization import GENERALIST_NORMALIZATIONS, generalist_inpu
 from .image_level_label import ImageLevelLabel, ImageLevelLabelD, ImageLevelLabeld, ImageLevelLabelDict
 from .mask_regions import MaskRegions, MaskRegionsD, MaskRegionsd, MaskRegionsDict
 from .resize_slices import ResizeSlices, ResizeSlicesD, ResizeSlicesd, ResizeSlicesDict
+from .scale_volume_intensity import ScaleVolumeIntensity, ScaleVolumeIntensityd
 from .slice_wise import SliceWise, SliceWiseD, SliceWised, SliceWiseDict
 from .square_pad import SquarePad, SquarePadD, SquarePadd, SquarePadDict
 
@@ -43,6 +44,8 @@ __all__ = [
     "ResizeSlicesD",
     "ResizeSlicesDict",
     "ResizeSlicesd",
+    "ScaleVolumeIntensity",
+    "ScaleVolumeIntensityd",
     "SliceWise",
     "SliceWiseD",
     "SliceWiseDict",

@@ -13,7 +13,7 @@ from .abdomenct1k import is_abdomenct1k, list_abdomenct1k
 from .brats2019 import is_brats2019, list_brats2019
 from .decathlon import decathlon_cases, is_decathlon
 
-__all__ = ["LAYOUTS", "images_of", "list_cases", "split_dataset"]
+__all__ = ["LAYOUTS", "list_cases", "split_dataset"]
 
 Case = dict[str, Any]
 
@@ -67,12 +67,6 @@ def list_cases(
     if layout == "abdomenct1k":
         return list_abdomenct1k(root)
     return decathlon_cases(root, check_masks=check_masks)
-
-
-def images_of(case: Case) -> list[str]:
-    """Paths of the images of a case, one a channel."""
-    image = case["image"]
-    return [str(image)] if isinstance(image, (str, Path)) else [str(path) for path in image]
 
 
 def split_dataset(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from monai.data import Dataset
 from monai.utils import look_up_option
+from torch import Tensor
 
 from .labels import SliceLabels
 from .store import SliceStore
@@ -20,9 +21,11 @@ __all__ = ["SliceDataset"]
 class SliceDataset(Dataset):
     """Slices of some cases: {"image", "valid", "class_label", "case", "slice"} and, with clusters, "subclass".
 
-    "image" is float32 (1, H, W) in 0..1, "valid" bool (1, H, W), False in the padding, "class_label" float32 (K,),
+    "image" is float32 (1 or 3, H, W) in 0..1, "valid" bool (1, H, W), False in the padding, "class_label" float32 (K,),
     "subclass" the float32 target (K*S+1,) of the sub-class head. "slice" counts in the order of the store, see
     `SliceGeometry`. No mask is opened.
+
+    SAM-like networks see one or three channels: two become three by their mean, and of more the first three are kept.
 
     Args:
         store: the slices.
@@ -97,8 +100,14 @@ class SliceDataset(Dataset):
 
     def _transform(self, index: int) -> Any:
         item = dict(self.data[index])
-        item["image"] = self.store.image(item["case"], item["slice"])
+        item["image"] = _network_channels(self.store.image(item["case"], item["slice"]))
         item["valid"] = self.store.geometry(item["case"]).valid.unsqueeze(0)
         # labels are cloned: a transform may change what it gets in place
         item.update({key: item[key].clone() for key in ("class_label", "subclass") if key in item})
         return self.transform(item)
+
+
+def _network_channels(image: Tensor) -> Tensor:
+    if len(image) == 2:
+        return torch.cat([image, image.mean(0, keepdim=True)])
+    return image[:3] if len(image) > 3 else image

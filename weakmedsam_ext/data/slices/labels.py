@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..cases import images_of
 from ..hashes import content_hash
 from ..io import load_case_mask, read_json, write_json
 from .geometry import SliceGeometry
@@ -78,7 +79,7 @@ class SliceLabels:
 
 
 def slice_labels_from_masks(
-    cases: Sequence[Mapping[str, str]],
+    cases: Sequence[Mapping[str, Any]],
     output: str | Path,
     class_map: Mapping[str | int, int | Sequence[int]],
     min_pixels: int = 1,
@@ -114,7 +115,7 @@ def slice_labels_from_masks(
         )
     settings = {"kind": "masks", "class_map": class_values, "min_pixels": min_pixels, "axis": axis}
     output = Path(output)
-    images = {item["case"]: content_hash(item["image"]) for item in cases}
+    images = {item["case"]: " ".join(map(content_hash, images_of(item))) for item in cases}
     if output.is_file():
         labels = SliceLabels.read(output)
         recorded = dict(labels.source)
@@ -137,7 +138,7 @@ def slice_labels_from_masks(
 
 
 def _visible(
-    item: Mapping[str, str], class_values: Mapping[str, Sequence[int]], min_pixels: int, axis: str
+    item: Mapping[str, Any], class_values: Mapping[str, Sequence[int]], min_pixels: int, axis: str
 ) -> list[tuple[str, ...]]:
     """Classes in every slice of one case."""
     if "label" not in item:

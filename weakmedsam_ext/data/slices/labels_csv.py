@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from ..cases import images_of
 from ..io import read_grid
 from .geometry import SliceGeometry
 from .labels import SliceLabels
@@ -17,7 +19,7 @@ COLUMNS = ("case", "slice", "classes")
 
 def slice_labels_from_csv(
     csv_path: str | Path,
-    cases: Sequence[Mapping[str, str]],
+    cases: Sequence[Mapping[str, Any]],
     classes: Sequence[str],
     output: str | Path | None = None,
     axis: str = "axial",
@@ -49,7 +51,7 @@ def slice_labels_from_csv(
             a slice lies outside its volume.
     """
     csv_path = Path(csv_path)
-    geometries = {item["case"]: SliceGeometry.of_grid(read_grid(item["image"]), 1, axis) for item in cases}
+    geometries = {item["case"]: SliceGeometry.of_grid(read_grid(images_of(item)[0]), 1, axis) for item in cases}
     num_slices = {case: geometry.num_slices for case, geometry in geometries.items()}
     rows: dict[str, dict[int, tuple[str, ...]]] = {case: {} for case in num_slices}
     for line, (case, text, names) in _read_rows(csv_path):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from monai.transforms import generate_spatial_bounding_box
 from monai.utils import look_up_option
 from torch import Tensor
@@ -14,13 +16,12 @@ from torch import Tensor
 from ..array_store import (
     ArrayStore,
     array_path,
-    check_percentiles,
     is_complete,
     keyed_volumes,
     save_array,
-    scale_percentiles,
 )
-from ..io import Volume, load_volume, read_json, write_json
+from ..intensity import IntensityScaling
+from ..io import Volume, check_same_grid, load_volume, read_json, write_json
 from .geometry import SLICE_AXES, Box, SliceGeometry
 
 __all__ = ["SlicePreprocessing", "SliceStore", "build_slice_store"]
@@ -38,37 +39,46 @@ class SlicePreprocessing:
         content_threshold: margins where no slice exceeds this intensity (0..1, after scaling) are cropped; None keeps
             them.
         axis: anatomical direction of the slices: "axial", "coronal" or "sagittal".
+        window: see `IntensityScaling`.
+        foreground: see `IntensityScaling`.
     """
 
     img_size: int = 256
     percentiles: tuple[float, float] = (0.5, 99.5)
     content_threshold: float | None = 0.05
     axis: str = "axial"
+    window: tuple[float, float] | None = None
+    foreground: bool = False
 
     def __post_init__(self) -> None:
-        check_percentiles(self.percentiles)
+        IntensityScaling(self.percentiles, self.window, self.foreground)
         look_up_option(self.axis, list(SLICE_AXES))
         if self.img_size < 1:
             raise ValueError(f"img_size: expected a positive number of pixels, but got {self.img_size}.")
         if self.content_threshold is not None and not 0 <= self.content_threshold < 1:
             raise ValueError(f"content_threshold: expected 0 <= threshold < 1 or None, got {self.content_threshold}.")
 
-    def __call__(self, volume: Volume) -> tuple[Tensor, SliceGeometry]:
-        """Preprocess a volume.
+    def __call__(self, *volumes: Volume) -> tuple[Tensor, SliceGeometry]:
+        """Preprocess a volume, or the volumes that are the channels of one case.
 
         Returns:
-            slices, float32 (slices, img_size, img_size) in 0..1, and the way back to the volume's grid.
+            slices, float32 (slices, img_size, img_size) in 0..1, or (slices, C, img_size, img_size) of C > 1 volumes,
+            and the way back to the volume's grid.
 
         Raises:
-            ValueError: when the intensities do not vary.
+            ValueError: when the intensities do not vary, or the volumes differ in their grid.
         """
-        scaled = scale_percentiles(volume, self.percentiles)
-        geometry = SliceGeometry.of_grid(volume, self.img_size, self.axis)
+        scaling = IntensityScaling(self.percentiles, self.window, self.foreground)
+        scaled = [scaling(volume.array, volume.path) for volume in volumes]
+        for volume in volumes[1:]:
+            check_same_grid(volumes[0], volume)
+        geometry = SliceGeometry.of_grid(volumes[0], self.img_size, self.axis)
         if self.content_threshold is not None:
-            brightest = geometry.planes(scaled).amax(0)
+            brightest = torch.stack([geometry.planes(one).amax(0) for one in scaled]).amax(0)
             geometry = replace(geometry, box=_content_box(brightest, self.content_threshold))
         # antialiasing is a weighted mean up to rounding
-        return geometry.to_network(scaled).clamp_(0, 1), geometry
+        slices = [geometry.to_network(one).clamp_(0, 1) for one in scaled]
+        return slices[0] if len(slices) == 1 else torch.stack(slices, dim=1), geometry
 
 
 def _content_box(image: Tensor, threshold: float) -> Box:
@@ -104,13 +114,15 @@ class SliceStore(ArrayStore):
 
 
 def build_slice_store(
-    cases: Sequence[Mapping[str, str]],
+    cases: Sequence[Mapping[str, Any]],
     root: str | Path,
     img_size: int = 256,
     percentiles: Sequence[float] = (0.5, 99.5),
     content_threshold: float | None = 0.05,
     progress: bool = True,
     axis: str = "axial",
+    window: Sequence[float] | None = None,
+    foreground: bool = False,
 ) -> SliceStore:
     """Decode volumes into a slice store, one after the other; what the store already holds is not decoded again.
 
@@ -118,13 +130,15 @@ def build_slice_store(
     with old slices, and a build that was interrupted goes on where it stopped.
 
     Args:
-        cases: items with "case" and "image" (path of the volume).
+        cases: items with "case" and "image" (path of the volume, or paths of its channels).
         root: folder of the store; several data sets and settings can share it.
         img_size: see `SlicePreprocessing`.
         percentiles: see `SlicePreprocessing`.
         content_threshold: see `SlicePreprocessing`.
         progress: show a progress bar.
         axis: see `SlicePreprocessing`.
+        window: see `IntensityScaling`.
+        foreground: see `IntensityScaling`.
 
     Returns:
         the store.
@@ -133,22 +147,24 @@ def build_slice_store(
         FileNotFoundError: when a volume is missing.
         ValueError: when there is no case or one twice, a volume is damaged, not 3-D or constant, or a setting is wrong.
     """
-    lower, upper = percentiles
-    preprocessing = SlicePreprocessing(int(img_size), (float(lower), float(upper)), content_threshold, axis)
+    scaling = IntensityScaling.of(percentiles, window, foreground)
+    preprocessing = SlicePreprocessing(
+        int(img_size), scaling.percentiles, content_threshold, axis, scaling.window, scaling.foreground
+    )
     root = Path(root).expanduser().absolute()
     settings = ["slice", FORMAT, asdict(preprocessing)]
     keys, geometries = {}, {}
-    for case, path, key in keyed_volumes(cases, root, settings, f"slice store {img_size} px", progress):
+    for case, paths, key in keyed_volumes(cases, root, settings, f"slice store {img_size} px", progress):
         keys[case] = key
-        geometries[case] = _stored_geometry(root, key) or _decode(path, preprocessing, root, key)
+        geometries[case] = _stored_geometry(root, key) or _decode(paths, preprocessing, root, key)
     return SliceStore(root, keys, geometries, preprocessing)
 
 
-def _decode(path: Path, preprocessing: SlicePreprocessing, root: Path, key: str) -> SliceGeometry:
-    slices, geometry = preprocessing(load_volume(path))
+def _decode(paths: Sequence[Path], preprocessing: SlicePreprocessing, root: Path, key: str) -> SliceGeometry:
+    slices, geometry = preprocessing(*map(load_volume, paths))
     save_array(slices.numpy().astype(np.float16), array_path(root, key))
     # last: an array without its geometry is an unfinished one
-    write_json({"image": path.name, **asdict(preprocessing), "geometry": asdict(geometry)}, root / f"{key}.json")
+    write_json({"image": paths[0].name, **asdict(preprocessing), "geometry": asdict(geometry)}, root / f"{key}.json")
     return geometry
 
 

@@ -39,6 +39,8 @@ class SliceStudy:
         groups: which cases are of one patient, see `split_cases`; None when every case is a patient of its own.
         layout: see `list_cases`.
         modalities: see `list_cases`.
+        window: see `IntensityScaling`.
+        foreground: see `IntensityScaling`.
 
     Raises:
         ValueError: when the axis is unknown.
@@ -60,6 +62,8 @@ class SliceStudy:
         groups: str | Path | None = None,
         layout: str | None = None,
         modalities: Sequence[str] | None = None,
+        window: Sequence[float] | None = None,
+        foreground: bool = False,
     ) -> None:
         self.dataset_dir = Path(dataset_dir)
         self.output_dir = Path(output_dir)
@@ -75,6 +79,8 @@ class SliceStudy:
         self.groups = groups
         self.layout = layout
         self.modalities = modalities
+        self.window = window
+        self.foreground = foreground
 
     @property
     def classes(self) -> list[str]:
@@ -117,7 +123,14 @@ class SliceStudy:
     @cached_property
     def store(self) -> SliceStore:
         """Slices of training and validation cases, decoded at the first call."""
-        return build_slice_store(self.labelled_cases, self.output_dir / "slices", self.img_size, axis=self.axis)
+        return build_slice_store(
+            self.labelled_cases,
+            self.output_dir / "slices",
+            self.img_size,
+            axis=self.axis,
+            window=self.window,
+            foreground=self.foreground,
+        )
 
     def slices(self, part: str | Sequence[str], keep: str = "all", **arguments: Any) -> SliceDataset:
         """Slices of "train" or "validation", or of named cases; further arguments as for `SliceDataset`."""

@@ -12,6 +12,7 @@ from sklearn.cluster import KMeans
 from torch import nn
 from tqdm import tqdm
 
+from ...networks.weakmedsam_net import encode_features
 from .dataset import SliceDataset
 from .subclasses import Subclasses
 
@@ -99,7 +100,7 @@ class SubclassClustering:
         backbone = self.backbone.to(self.device).eval()
         loader = DataLoader(dataset, batch_size=self.batch_size)
         pooled = [
-            backbone.encode(batch["image"].to(self.device))[0].mean((2, 3)).cpu()  # type: ignore[operator]
+            encode_features(backbone, batch["image"].to(self.device)).mean((2, 3)).cpu()
             for batch in tqdm(loader, desc="features", unit="batch", disable=not self.progress)
         ]
         return torch.cat(pooled).numpy()

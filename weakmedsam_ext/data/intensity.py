@@ -1,0 +1,79 @@
+"""Scale the intensities of a volume to 0..1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from monai.transforms import ScaleIntensityRange
+
+__all__ = ["IntensityScaling"]
+
+
+@dataclass(frozen=True)
+class IntensityScaling:
+    """Linear scaling of intensities to 0..1; what lies outside is clipped.
+
+    Args:
+        percentiles: of the volume's intensities that become 0 and 1.
+        window: intensities that become 0 and 1 instead, for example (-160, 240) HU for the abdomen in CT.
+        foreground: take the upper percentile of the voxels that are brighter than the volume's mean. The air around a
+            head, of which some volumes hold more than others, then has no say.
+
+    Raises:
+        ValueError: when a range is none, or both a window and foreground are given.
+    """
+
+    percentiles: tuple[float, float] = (0.5, 99.5)
+    window: tuple[float, float] | None = None
+    foreground: bool = False
+
+    def __post_init__(self) -> None:
+        lower, upper = self.percentiles
+        if not 0 <= lower < upper <= 100:
+            raise ValueError(f"percentiles: expected 0 <= lower < upper <= 100, but got {tuple(self.percentiles)}.")
+        if self.window is not None and (len(self.window) != 2 or not self.window[0] < self.window[1]):
+            raise ValueError(f"window: expected two intensities, the lower one first, but got {self.window}.")
+        if self.window is not None and self.foreground:
+            raise ValueError("foreground: expected False with a window, which needs no percentiles.")
+
+    @classmethod
+    def of(
+        cls,
+        percentiles: Sequence[float] = (0.5, 99.5),
+        window: Sequence[float] | None = None,
+        foreground: bool = False,
+    ) -> IntensityScaling:
+        """Scaling from what a config holds."""
+        lower, upper = percentiles
+        return cls((float(lower), float(upper)), None if window is None else tuple(map(float, window)), foreground)  # type: ignore[arg-type]
+
+    def __call__(self, array: np.ndarray, name: str | Path = "image") -> np.ndarray:
+        """Scale a volume.
+
+        Args:
+            array: voxels of any shape.
+            name: of the file, for the error.
+
+        Returns:
+            float32 of the same shape, in 0..1.
+
+        Raises:
+            ValueError: when the intensities do not vary.
+        """
+        lower, upper = self.window or self._range(array)
+        if lower == upper:
+            raise ValueError(
+                f"{name}: the percentiles {tuple(self.percentiles)} of its intensities are both {lower:g}; "
+                "leave the volume out, or widen the percentiles."
+            )
+        return np.asarray(ScaleIntensityRange(float(lower), float(upper), 0.0, 1.0, clip=True)(array))
+
+    def _range(self, array: np.ndarray) -> tuple[float, float]:
+        lower, upper = np.percentile(array, self.percentiles)
+        if self.foreground:
+            bright = array[array > array.mean()]
+            upper = np.percentile(bright, self.percentiles[1]) if bright.size else upper
+        return float(lower), float(upper)
