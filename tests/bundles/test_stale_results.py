@@ -109,7 +109,7 @@ def test_corrected_masks_give_other_slice_labels(weak, caplog):
     nib.save(nib.Nifti1Image(moved, mask.affine), case["label"])
     ran = rerun(weak, caplog)
     assert ran["slice_labels"] == f"1 inputs changed: labelsTr/{case['case']}.nii.gz"
-    assert list(ran) == ["slice_labels", "cluster", *AFTER_CAM]
+    assert list(ran) == ["check", "slice_labels", "cluster", *AFTER_CAM]
 
 
 def test_a_changed_volume_is_noticed(weak, caplog):
@@ -136,7 +136,7 @@ def test_another_checkpoint_at_the_same_path_is_noticed(weak, caplog):
 def test_a_newer_package_runs_everything_again(weak, caplog, monkeypatch):
     monkeypatch.setattr(weakmedsam_ext.bundle.run_key, "__version__", "99.0")
     ran = rerun(weak, caplog)
-    assert list(ran) == ["slice_labels", "cluster", *AFTER_CAM]
+    assert list(ran) == ["check", "slice_labels", "cluster", *AFTER_CAM]
     assert set(ran.values()) == {"package version changed: 0.1.0 -> 99.0"} | {ran[name] for name in AFTER_CAM[1:]}
 
 
