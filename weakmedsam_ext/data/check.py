@@ -65,7 +65,7 @@ class _Survey:
         self.problems: list[Problem] = []
         self.grids: dict[str, Grid] = {}  # of the first image of every case
         self.masks: dict[str, tuple[str, list[int]]] = {}  # case -> file and its values
-        self._digests: dict[str, str] = {}
+        self._digests: dict[str, tuple[str, str]] = {}  # of an image -> case and file
 
     def add(self, item: Mapping[str, Any], read_masks: bool) -> None:
         """Check a case."""
@@ -90,10 +90,10 @@ class _Survey:
     def _find_copy(self, case: str, path: str, image: CheckedVolume) -> None:
         if image.digest is None:
             return
-        first = self._digests.setdefault(image.digest, path)
-        if first != path:
+        first = self._digests.setdefault(image.digest, (case, path))
+        if first != (case, path):
             remedy = "remove one of them, as training and test must not share a patient"
-            self.problems.append(Problem(case, path, f"has the same voxels as {first}", remedy))
+            self.problems.append(Problem(case, path, f"has the same voxels as {first[1]} of case {first[0]!r}", remedy))
 
     def _add_mask(self, case: str, path: str) -> None:
         mask = self._checked(check_mask(case, path))
