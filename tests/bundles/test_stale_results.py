@@ -194,7 +194,7 @@ def test_cases_that_are_added_later_are_trained_on_before_others_are_scored(tmp_
     semisam_runs.run(LA, data, run, **settings)
     (data / "dataset.json").write_text(json.dumps(listing))
     ran = stages_run(lambda: semisam_runs.run(LA, data, run, **settings), caplog)
-    assert list(ran) == ["train", "predict", "evaluate"] and "inputs added" in ran["train"]
+    assert list(ran) == ["check", "train", "predict", "evaluate"] and "inputs added" in ran["train"]
     record = json.loads((run / "stages/train.json").read_text())["record"]["inputs"]
     trained = {os.path.basename(name) for name in record}
     assert trained.isdisjoint(path.name for path in (run / "predictions").glob("*.nii.gz"))
