@@ -1,4 +1,4 @@
-"""Command line: `python -m weakmedsam_ext prepare la2018 ...`, `create`, `build`, `package`, `phantom`."""
+"""Command line: `python -m weakmedsam_ext prepare la2018 ...`, `check`, `create`, `build`, `package`, `phantom`."""
 
 from __future__ import annotations
 
@@ -78,6 +78,24 @@ def phantom(
     return _Command(partial(_phantom, output, layout, num_cases, seed, size))
 
 
+@SetParseFns(dataset_dir=str, layout=str)
+def check(
+    dataset_dir: str,
+    class_map: dict[str, int | list[int]] | None = None,
+    layout: str | None = None,
+    modalities: list[str] | None = None,
+) -> _Command:
+    """Read a whole data set and list all of its problems; exit status 1 if one of them is an error.
+
+    Args:
+        dataset_dir: the data set as downloaded.
+        class_map: names and values in the masks, for example "{'liver': 1, 'tumour': [2, 3]}".
+        layout: decathlon, abdomenct1k or brats2019; found from what the folder holds without.
+        modalities: images of a case of BraTS 2019, for example flair,t1.
+    """
+    return _Command(partial(_check, dataset_dir, class_map, layout, modalities))
+
+
 @SetParseFns(recipe=str, output=str, dataset_dir=str)
 def create(
     recipe: str, output: str, dataset_dir: str, class_map: dict[str, int | list[int]], **settings: Any
@@ -120,6 +138,7 @@ def package(bundle: str, output: str, model: str | None = None, run: str | None 
 COMMANDS = {
     "prepare": {"la2018": prepare_la2018, "abdomenct1k": prepare_abdomenct1k, "brats2019": prepare_brats2019},
     "phantom": phantom,
+    "check": check,
     "create": create,
     "build": build,
     "package": package,
@@ -175,6 +194,21 @@ def _phantom(output: str, layout: str, num_cases: int, seed: int, size: tuple[in
     from .data import write_phantoms
 
     return f"wrote {write_phantoms(output, layout, num_cases, seed, size)}"
+
+
+def _check(dataset_dir: str, class_map: Any, layout: str | None, modalities: Any) -> str:
+    from .data import check_dataset, count_problems, format_problems, list_cases
+
+    modalities = [modalities] if isinstance(modalities, str) else modalities
+    cases = list_cases(dataset_dir, layout, modalities, check_masks=False, check_images=False)
+    problems = check_dataset(cases, class_map)
+    if not problems:
+        return f"no problem in {len(cases)} cases"
+    print(format_problems(problems))
+    found = f"{count_problems(problems)} in {len(cases)} cases"
+    if any(problem.is_error for problem in problems):
+        raise ValueError(f"{found}; mend the errors and check again.")
+    return found
 
 
 def _create(recipe: str, output: str, dataset_dir: str, class_map: dict[str, Any], settings: dict[str, Any]) -> str:

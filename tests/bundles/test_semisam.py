@@ -282,7 +282,7 @@ def test_masks_that_cannot_be(data, tmp_path):
     nib.save(nib.Nifti1Image(np.ones((32, 36, 9), np.uint8), image.affine), mask)
     fails(data, tmp_path, str(mask))
     mask.unlink()
-    fails(data, tmp_path, f"{mask} does not exist")
+    fails(data, tmp_path, f"{mask}: does not exist")
 
 
 def test_one_channel_too_many(data, tmp_path):

@@ -109,7 +109,7 @@ def test_corrected_masks_give_other_slice_labels(weak, caplog):
     nib.save(nib.Nifti1Image(moved, mask.affine), case["label"])
     ran = rerun(weak, caplog)
     assert ran["slice_labels"] == f"1 inputs changed: labelsTr/{case['case']}.nii.gz"
-    assert list(ran) == ["slice_labels", "cluster", *AFTER_CAM]
+    assert list(ran) == ["check", "slice_labels", "cluster", *AFTER_CAM]
 
 
 def test_a_changed_volume_is_noticed(weak, caplog):
@@ -136,7 +136,7 @@ def test_another_checkpoint_at_the_same_path_is_noticed(weak, caplog):
 def test_a_newer_package_runs_everything_again(weak, caplog, monkeypatch):
     monkeypatch.setattr(weakmedsam_ext.bundle.run_key, "__version__", "99.0")
     ran = rerun(weak, caplog)
-    assert list(ran) == ["slice_labels", "cluster", *AFTER_CAM]
+    assert list(ran) == ["check", "slice_labels", "cluster", *AFTER_CAM]
     assert set(ran.values()) == {"package version changed: 0.1.0 -> 99.0"} | {ran[name] for name in AFTER_CAM[1:]}
 
 
@@ -194,7 +194,7 @@ def test_cases_that_are_added_later_are_trained_on_before_others_are_scored(tmp_
     semisam_runs.run(LA, data, run, **settings)
     (data / "dataset.json").write_text(json.dumps(listing))
     ran = stages_run(lambda: semisam_runs.run(LA, data, run, **settings), caplog)
-    assert list(ran) == ["train", "predict", "evaluate"] and "inputs added" in ran["train"]
+    assert list(ran) == ["check", "train", "predict", "evaluate"] and "inputs added" in ran["train"]
     record = json.loads((run / "stages/train.json").read_text())["record"]["inputs"]
     trained = {os.path.basename(name) for name in record}
     assert trained.isdisjoint(path.name for path in (run / "predictions").glob("*.nii.gz"))

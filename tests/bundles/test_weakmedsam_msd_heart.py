@@ -96,7 +96,7 @@ def test_slices_labelled_by_hand_need_no_mask_at_all(phantoms, finished, tmp_pat
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
-def test_masks_are_opened_for_slice_labels_and_evaluation_only(phantoms, finished, tmp_path, monkeypatch):
+def test_masks_are_opened_for_check_slice_labels_and_evaluation_only(phantoms, finished, tmp_path, monkeypatch):
     """Once the slices are labelled, garbage in place of the masks changes nothing, until `evaluate` names it."""
     poisoned, output = shutil.copytree(phantoms, tmp_path / "data"), tmp_path / "run"
     run_once = Pipeline._run_once

@@ -1,12 +1,13 @@
 """Readers of public layouts, image-level labels, slice stores, splits by case, and phantoms in the same layouts."""
 
 from .cases import images_of
+from .check import check_dataset
 from .clicks import read_clicks
 from .datasets.abdomenct1k import list_abdomenct1k, prepare_abdomenct1k
 from .datasets.brats2019 import list_brats2019, prepare_brats2019
 from .datasets.decathlon import decathlon_cases, image_items, require_images
 from .datasets.la2018 import prepare_la2018
-from .datasets.listing import LAYOUTS, list_cases, split_dataset
+from .datasets.listing import LAYOUTS, images_only, list_cases, split_dataset
 from .datasets.phantoms import SUBTYPES, HeartPhantom, heart_phantom, write_phantoms
 from .folds import read_split, split_cases
 from .hashes import HashCache, content_hash
@@ -28,6 +29,7 @@ from .io import (
 )
 from .labelled_split import semi_supervised_items, validation_items
 from .patients import patients_of
+from .problems import Problem, count_problems, format_problems, report_problems
 from .reference_labels import class_numbers, write_reference_labels
 from .regions.datasets import SliceMasks, SliceRegions, VolumeMasks, VolumeRegionDataset, VolumeRegions
 from .regions.image_regions import region_hierarchy
@@ -44,18 +46,19 @@ from .two_stream_sampler import TwoStreamSampler, collate_two_streams
 from .volume_store import VolumePreprocessing, VolumeStore, build_volume_store
 
 __all__ = [
-    "LAYOUTS",
-    "SLICE_AXES",
-    "SUBTYPES",
     "AtomicNibabelWriter",
     "CheckedReader",
     "Grid",
     "HashCache",
     "HeartPhantom",
     "IntensityScaling",
+    "LAYOUTS",
+    "Problem",
     "ReadRegionsd",
     "ReadSubclassd",
     "RegionStore",
+    "SLICE_AXES",
+    "SUBTYPES",
     "SliceDataset",
     "SliceGeometry",
     "SliceLabels",
@@ -78,14 +81,18 @@ __all__ = [
     "build_slice_store",
     "build_volume_regions",
     "build_volume_store",
+    "check_dataset",
     "check_same_grid",
     "class_numbers",
     "collate_two_streams",
     "content_hash",
+    "count_problems",
     "decathlon_cases",
+    "format_problems",
     "heart_phantom",
     "image_items",
     "images_of",
+    "images_only",
     "list_abdomenct1k",
     "list_brats2019",
     "list_cases",
@@ -101,6 +108,7 @@ __all__ = [
     "read_json",
     "read_split",
     "region_hierarchy",
+    "report_problems",
     "require_images",
     "semi_supervised_items",
     "set_aside",

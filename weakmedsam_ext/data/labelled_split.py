@@ -20,6 +20,7 @@ def semi_supervised_items(
     held_out: Sequence[str] = (),
     seed: int = 0,
     class_map: Mapping[str, int | Sequence[int]] | None = None,
+    check_masks: bool = True,
 ) -> list[dict[str, Any]]:
     """Items of a semi-supervised training: a few cases with masks, all others without.
 
@@ -35,6 +36,7 @@ def semi_supervised_items(
         seed: of the draw; the same names and seed give the same cases, and more cases contain the fewer.
         class_map: class name -> value or values in the masks; a mask without any of them counts as empty, and each
             must be in one of the masks.
+        check_masks: whether the masks of labelled cases are read and checked.
 
     Returns:
         {"case", "image", "label"} of the labelled cases, then {"case", "image"} of the others, both sorted by name.
@@ -54,7 +56,8 @@ def semi_supervised_items(
         labelled = max(1, sum("label" in item for item in cases))
     chosen = _draw(named, labelled, seed) if isinstance(labelled, int) else _look_up(named, labelled)
     with_masks = [{key: named[name][key] for key in ("case", "image", "label")} for name in sorted(chosen)]
-    _check_masks(with_masks, class_map)
+    if check_masks:
+        _check_masks(with_masks, class_map)
     others = [{key: named[name][key] for key in ("case", "image")} for name in sorted(set(named) - set(chosen))]
     return with_masks + others
 

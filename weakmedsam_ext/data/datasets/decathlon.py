@@ -112,7 +112,7 @@ def is_decathlon(root: Path) -> bool:
 
 
 def decathlon_cases(
-    dataset_dir: str | Path, section: str = "training", check_masks: bool = True
+    dataset_dir: str | Path, section: str = "training", check_masks: bool = True, check_images: bool = True
 ) -> list[dict[str, str]]:
     """List the cases of a Decathlon folder, for example Task02_Heart as downloaded.
 
@@ -120,6 +120,7 @@ def decathlon_cases(
         dataset_dir: the folder that holds dataset.json.
         section: "training" or "test". A case without "label" in dataset.json has none here either.
         check_masks: whether listed masks must exist. Who opens only some of them finds out about those.
+        check_images: whether listed images must exist.
 
     Returns:
         one {"case", "image", "label"} a case, in the order of dataset.json, with absolute paths. No volume is opened.
@@ -146,7 +147,7 @@ def decathlon_cases(
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"{listing}: cases listed more than once ({', '.join(repeated)}); remove the repetitions.")
-    keys = ("image", "label") if check_masks else ("image",)
+    keys = [key for key, wanted in (("image", check_images), ("label", check_masks)) if wanted]
     missing = check_missing_files(items, keys=keys, allow_missing_keys=True)
     if missing:
         named = ", ".join(map(str, missing[:NUM_NAMED])) + (", ..." if len(missing) > NUM_NAMED else "")

@@ -13,7 +13,7 @@ from .abdomenct1k import is_abdomenct1k, list_abdomenct1k
 from .brats2019 import is_brats2019, list_brats2019
 from .decathlon import decathlon_cases, is_decathlon
 
-__all__ = ["LAYOUTS", "list_cases", "split_dataset"]
+__all__ = ["LAYOUTS", "images_only", "list_cases", "split_dataset"]
 
 Case = dict[str, Any]
 
@@ -30,6 +30,7 @@ def list_cases(
     layout: str | None = None,
     modalities: Sequence[str] | None = None,
     check_masks: bool = True,
+    check_images: bool = True,
 ) -> list[Case]:
     """List the cases of a data set as downloaded; no volume is opened.
 
@@ -39,6 +40,7 @@ def list_cases(
         modalities: which images of a case become channels, in their order, where a case has several: those of BraTS
             2019 are "flair", "t1", "t1ce" and "t2"; "flair" without.
         check_masks: whether listed masks must exist. Who opens only some of them finds out about those.
+        check_images: whether listed images must exist.
 
     Returns:
         {"case", "image"} and, where there is a mask, "label" of every case, paths absolute. With several modalities
@@ -66,7 +68,12 @@ def list_cases(
         raise ValueError(f"modalities: expected one for a data set of layout {layout!r}, but got {modalities}.")
     if layout == "abdomenct1k":
         return list_abdomenct1k(root)
-    return decathlon_cases(root, check_masks=check_masks)
+    return decathlon_cases(root, check_masks=check_masks, check_images=check_images)
+
+
+def images_only(cases: Sequence[Case]) -> list[Case]:
+    """Cases without their masks, for what must not open these."""
+    return [{key: value for key, value in case.items() if key != "label"} for case in cases]
 
 
 def split_dataset(

@@ -1,0 +1,142 @@
+"""The first stage of every pipeline: a data set with problems ends it before anything is computed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import heart_runs
+import nibabel as nib
+import numpy as np
+import promptable_runs
+import pytest
+import semisam_runs
+
+from weakmedsam_ext.bundle import Pipeline
+from weakmedsam_ext.data import split_dataset
+
+LATER = ["slice_labels", "train"]  # the second stages of the pipelines
+
+
+@pytest.fixture
+def data(phantoms, tmp_path):
+    return shutil.copytree(phantoms, tmp_path / "data")
+
+
+@pytest.fixture
+def stages(monkeypatch):
+    """Names of the stages that began; those after the check do nothing."""
+    begun = []
+    run_once = Pipeline._run_once
+
+    def only_check(self, stage, title):
+        begun.append(stage["name"])
+        if stage["name"] == "check":
+            run_once(self, stage, title)
+
+    monkeypatch.setattr(Pipeline, "_run_once", only_check)
+    return begun
+
+
+def weak(data, output, **settings):
+    heart_runs.run(data, output, pretrain=False, **settings)
+
+
+def semi(data, output, **settings):
+    semisam_runs.run("semisam_la2018", data, output, **settings)
+
+
+def promptable(data, output, **settings):
+    promptable_runs.run("promptable_pretrain_2d", data, output, **settings)
+
+
+PIPELINES = [weak, semi, promptable]
+NUM_TEST = {weak: 2, semi: 2, promptable: 1}
+NUM_FOLDS = {weak: 2, semi: 3, promptable: 2}
+
+
+def split(data, pipeline):
+    return split_dataset(data, NUM_FOLDS[pipeline], num_test=NUM_TEST[pipeline])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_problems_end_the_pipeline_and_mended_data_goes_on(pipeline, data, tmp_path, stages, caplog):
+    caplog.set_level("INFO")
+    parts, kept, output = split(data, pipeline), tmp_path / "kept", tmp_path / "run"
+    bad = [data / "imagesTr" / f"{parts[part][0]['case']}.nii.gz" for part in ("train", "validation", "test")]
+    kept.mkdir()
+    for path in bad:
+        shutil.copy(path, kept)
+        empty(path)
+    sentence = rf"^error in stage 'check': 3 problems in the data set, the first: {bad[0]}: is damaged .*; see .*"
+    with pytest.raises(SystemExit, match=sentence + f"{output}/check.json.$"):
+        pipeline(data, output)
+    assert stages == ["check"]
+    assert [row["file"] for row in json.loads((output / "check.json").read_text())["problems"]] == list(map(str, bad))
+    assert "problem and remedy" in (output / "logs/pipeline.log").read_text()
+    assert sorted(path.name for path in output.iterdir()) == ["check.json", "logs", "stages"]
+
+    for path in bad:
+        shutil.copy(kept / path.name, path)
+    pipeline(data, output)
+    assert stages[1] == "check" and stages[2] in LATER
+    assert json.loads((output / "check.json").read_text()) == {"problems": []}
+    assert "check: finished in" in (output / "logs/pipeline.log").read_text()
+    pipeline(data, output)
+    assert "check: finished before" in (output / "logs/pipeline.log").read_text()
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_a_setting_switches_it_off(pipeline, data, tmp_path, stages):
+    empty(data / "imagesTr/heart_001.nii.gz")
+    pipeline(data, tmp_path / "run", check=False)
+    assert stages[0] in LATER and not (tmp_path / "run/check.json").exists()
+
+
+def test_warnings_end_nothing(data, tmp_path, stages, caplog):
+    mask = split(data, weak)["train"][0]["label"]
+    image = nib.load(mask)
+    nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), mask)
+    weak(data, tmp_path / "run")
+    assert stages[:2] == ["check", "slice_labels"] and "0 errors, 1 warnings in the data set" in caplog.text
+
+
+def files_found(pipeline, data, output, **settings):
+    """Masks that a pipeline's check has found to be damaged, when all are."""
+    for mask in (data / "labelsTr").glob("*.nii.gz"):
+        empty(mask)
+    with pytest.raises(SystemExit, match="error in stage 'check': .* problems in the data set"):
+        pipeline(data, output, **settings)
+    return {row["file"] for row in json.loads((output / "check.json").read_text())["problems"]}
+
+
+def test_masks_of_weak_labels_are_those_of_training_and_validation(data, tmp_path):
+    parts = split(data, weak)
+    expected = {case["label"] for part in ("train", "validation") for case in parts[part]}
+    assert files_found(weak, data, tmp_path / "run") == expected
+
+
+@pytest.mark.parametrize(("controls", "parts"), [(False, ["validation"]), (True, ["train", "validation"])])
+def test_masks_of_semi_supervision_are_those_that_it_uses(controls, parts, data, tmp_path):
+    cases = split(data, semi)
+    expected = {case["label"] for part in parts for case in cases[part]}
+    expected |= {str(data / "labelsTr" / f"{name}.nii.gz") for name in semisam_runs.SMALL["labelled"]}
+    assert files_found(semi, data, tmp_path / "run", controls=controls) == expected
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "settings"),
+    [(weak, {"labels_csv": "labels.csv"}), (promptable, {})],
+    ids=["weak with CSV", "promptable"],
+)
+def test_no_mask_is_opened_where_none_is_needed(pipeline, settings, data, tmp_path, stages):
+    for mask in (data / "labelsTr").glob("*.nii.gz"):
+        empty(mask)
+    pipeline(data, tmp_path / "run", **settings)
+    assert stages[0] == "check" and stages[1] in LATER
+    record = json.loads((tmp_path / "run/stages/check.json").read_text())["record"]["inputs"]
+    assert len(record) == 8 and all(name.startswith("imagesTr/") for name in record)
