@@ -76,7 +76,15 @@ def test_no_command(capsys):
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["phantom"], ["prepare", "la2018"], ["prepare", "abdomenct1k"], ["prepare", "brats2019"], ["package"]],
+    [
+        [],
+        ["phantom"],
+        ["prepare", "la2018"],
+        ["prepare", "abdomenct1k"],
+        ["prepare", "brats2019"],
+        ["prepare", "msd_heart"],
+        ["package"],
+    ],
 )
 def test_help_needs_neither_torch_nor_monai(command):
     code = (

@@ -6,7 +6,17 @@ from .datasets.brats2019 import list_brats2019, prepare_brats2019
 from .datasets.decathlon import decathlon_cases, image_items, require_images
 from .datasets.la2018 import prepare_la2018
 from .datasets.listing import LAYOUTS, images_of, list_cases, split_dataset
-from .datasets.phantoms import SUBTYPES, HeartPhantom, heart_phantom, write_phantoms
+from .datasets.msd import MSD_TASKS, msd_folder, prepare_msd
+from .datasets.phantoms import (
+    SUBTYPES,
+    AbdomenPhantom,
+    BrainPhantom,
+    HeartPhantom,
+    abdomen_phantom,
+    brain_phantom,
+    heart_phantom,
+    write_phantoms,
+)
 from .folds import read_split, split_cases
 from .hashes import HashCache, content_hash
 from .image_io import AtomicNibabelWriter, CheckedReader
@@ -44,12 +54,15 @@ from .volume_store import VolumePreprocessing, VolumeStore, build_volume_store
 __all__ = [
     "SLICE_AXES",
     "SUBTYPES",
+    "AbdomenPhantom",
     "AtomicNibabelWriter",
+    "BrainPhantom",
     "CheckedReader",
     "Grid",
     "HashCache",
     "HeartPhantom",
     "LAYOUTS",
+    "MSD_TASKS",
     "ReadRegionsd",
     "ReadSubclassd",
     "RegionStore",
@@ -70,7 +83,9 @@ __all__ = [
     "VolumeRegionDataset",
     "VolumeRegions",
     "VolumeStore",
+    "abdomen_phantom",
     "atomic_path",
+    "brain_phantom",
     "build_region_store",
     "build_slice_store",
     "build_volume_regions",
@@ -89,10 +104,12 @@ __all__ = [
     "load_case_mask",
     "load_mask",
     "load_volume",
+    "msd_folder",
     "patients_of",
     "prepare_abdomenct1k",
     "prepare_brats2019",
     "prepare_la2018",
+    "prepare_msd",
     "read_clicks",
     "read_grid",
     "read_json",
