@@ -106,7 +106,7 @@ def _downloaded(folder: Path) -> Path:
         logger.warning(f"{tar} is damaged or incomplete: deleted, fetched again.")
         tar.unlink()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    by_hand = f"download {address} by hand and give it as --source {tar.name}"
+    by_hand = f"download it by hand and give it as --source {tar.name}"
     try:
         with naming_full_disk(tar):
             download_url(address, tar, expected, "md5")
