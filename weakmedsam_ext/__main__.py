@@ -58,22 +58,39 @@ def prepare_brats2019(source: str, output: str, modality: str = "flair") -> _Com
     return _Command(partial(_prepare_brats2019, source, output, modality))
 
 
+def _msd_command(task: str) -> Callable[..., _Command]:
+    """Command that prepares a task of the Medical Segmentation Decathlon."""
+
+    @SetParseFns(output=str, source=str)
+    def prepare(output: str, source: str | None = None, download: bool = False) -> _Command:
+        """Extract a task of the Medical Segmentation Decathlon, and download it before on request.
+
+        Args:
+            output: folder to make the task's folder in, for example Task02_Heart; what is there already is kept.
+            source: the task's tar file, when it is downloaded already.
+            download: fetch the tar file to output first, from where MONAI keeps it.
+        """
+        return _Command(partial(_prepare_msd, task, output, source, download))
+
+    return prepare
+
+
 @SetParseFns(output=str, layout=str)
 def phantom(
     output: str,
     layout: str = "decathlon",
     num_cases: int = 12,
     seed: int = 0,
-    size: tuple[int, int, int] = (88, 80, 28),
+    size: tuple[int, int, int] | None = None,
 ) -> _Command:
-    """Write heart-like phantom volumes in the layout of a public data set.
+    """Write phantom volumes in the layout of a public data set.
 
     Args:
         output: folder to write to.
-        layout: decathlon.
-        num_cases: number of volumes.
+        layout: decathlon (hearts), brats2019 (brains with a lesion, four modalities) or abdomenct1k (abdominal CT).
+        num_cases: number of cases.
         seed: the same seed gives the same files.
-        size: voxels along each axis, for example 88,80,28.
+        size: voxels along each axis; 88,80,28 or 80,96,24 or 96,72,32 without, in the order of the layouts.
     """
     return _Command(partial(_phantom, output, layout, num_cases, seed, size))
 
@@ -135,8 +152,26 @@ def package(bundle: str, output: str, model: str | None = None, run: str | None 
     return _Command(partial(_package, bundle, output, model, run))
 
 
+# also the keys of data.MSD_TASKS, whose import would load torch
+MSD_TASKS = (
+    "msd_brain_tumour",
+    "msd_heart",
+    "msd_liver",
+    "msd_hippocampus",
+    "msd_prostate",
+    "msd_lung",
+    "msd_pancreas",
+    "msd_hepatic_vessel",
+    "msd_spleen",
+    "msd_colon",
+)
 COMMANDS = {
-    "prepare": {"la2018": prepare_la2018, "abdomenct1k": prepare_abdomenct1k, "brats2019": prepare_brats2019},
+    "prepare": {
+        "la2018": prepare_la2018,
+        "abdomenct1k": prepare_abdomenct1k,
+        "brats2019": prepare_brats2019,
+        **{task: _msd_command(task) for task in MSD_TASKS},
+    },
     "phantom": phantom,
     "check": check,
     "create": create,
@@ -190,7 +225,15 @@ def _prepare_brats2019(source: str, output: str, modality: str) -> str:
     return f"wrote {prepare_brats2019(source, output, modality)}"
 
 
-def _phantom(output: str, layout: str, num_cases: int, seed: int, size: tuple[int, int, int]) -> str:
+def _prepare_msd(task: str, output: str, source: str | None, download: bool) -> str:
+    from .data import msd_folder, prepare_msd
+
+    if msd_folder(task, output).exists():
+        return f"{prepare_msd(task, output, source, download)} is there already, nothing done"
+    return f"wrote {prepare_msd(task, output, source, download)}"
+
+
+def _phantom(output: str, layout: str, num_cases: int, seed: int, size: tuple[int, int, int] | None) -> str:
     from .data import write_phantoms
 
     return f"wrote {write_phantoms(output, layout, num_cases, seed, size)}"

@@ -83,6 +83,7 @@ def test_no_command(capsys):
         ["prepare", "la2018"],
         ["prepare", "abdomenct1k"],
         ["prepare", "brats2019"],
+        ["prepare", "msd_heart"],
         ["package"],
     ],
 )

@@ -7,8 +7,18 @@ from .datasets.abdomenct1k import list_abdomenct1k, prepare_abdomenct1k
 from .datasets.brats2019 import list_brats2019, prepare_brats2019
 from .datasets.decathlon import decathlon_cases, image_items, require_images
 from .datasets.la2018 import prepare_la2018
-from .datasets.listing import LAYOUTS, images_only, list_cases, split_dataset
-from .datasets.phantoms import SUBTYPES, HeartPhantom, heart_phantom, write_phantoms
+from .datasets.listing import LAYOUTS, images_of, images_only, list_cases, split_dataset
+from .datasets.msd import MSD_TASKS, msd_folder, prepare_msd
+from .datasets.phantoms import (
+    SUBTYPES,
+    AbdomenPhantom,
+    BrainPhantom,
+    HeartPhantom,
+    abdomen_phantom,
+    brain_phantom,
+    heart_phantom,
+    write_phantoms,
+)
 from .folds import read_split, split_cases
 from .hashes import HashCache, content_hash
 from .image_io import AtomicNibabelWriter, CheckedReader
@@ -46,13 +56,16 @@ from .two_stream_sampler import TwoStreamSampler, collate_two_streams
 from .volume_store import VolumePreprocessing, VolumeStore, build_volume_store
 
 __all__ = [
+    "AbdomenPhantom",
     "AtomicNibabelWriter",
+    "BrainPhantom",
     "CheckedReader",
     "Grid",
     "HashCache",
     "HeartPhantom",
     "IntensityScaling",
     "LAYOUTS",
+    "MSD_TASKS",
     "Problem",
     "ReadRegionsd",
     "ReadSubclassd",
@@ -76,7 +89,9 @@ __all__ = [
     "VolumeRegionDataset",
     "VolumeRegions",
     "VolumeStore",
+    "abdomen_phantom",
     "atomic_path",
+    "brain_phantom",
     "build_region_store",
     "build_slice_store",
     "build_volume_regions",
@@ -99,10 +114,12 @@ __all__ = [
     "load_case_mask",
     "load_mask",
     "load_volume",
+    "msd_folder",
     "patients_of",
     "prepare_abdomenct1k",
     "prepare_brats2019",
     "prepare_la2018",
+    "prepare_msd",
     "read_clicks",
     "read_grid",
     "read_json",

@@ -134,9 +134,9 @@ class CAMPseudoLabeler(nn.Module):
         """Unscaled maps, and the embedding where the classifier's backbone is prompted too."""
         network: Any = self.cam_network
         embedding = None
-        backbone: Any = network.backbone
-        if self.affinity is not None and self.affinity.backbone is backbone:
-            features, embedding = backbone.encode(image)
+        shared = self.affinity is not None and self.affinity.backbone is network.backbone
+        if shared:
+            features, embedding = network.backbone.encode(image)
         else:
             features = encode_features(network.backbone, image)
         cam = network.class_head(features).float()
