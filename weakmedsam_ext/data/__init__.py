@@ -7,7 +7,7 @@ from .datasets.abdomenct1k import list_abdomenct1k, prepare_abdomenct1k
 from .datasets.brats2019 import list_brats2019, prepare_brats2019
 from .datasets.decathlon import decathlon_cases, image_items, require_images
 from .datasets.la2018 import prepare_la2018
-from .datasets.listing import LAYOUTS, images_of, images_only, list_cases, split_dataset
+from .datasets.listing import LAYOUTS, images_only, list_cases, split_dataset
 from .datasets.msd import MSD_TASKS, msd_folder, prepare_msd
 from .datasets.phantoms import (
     SUBTYPES,

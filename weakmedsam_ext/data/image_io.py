@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from monai.config import NdarrayOrTensor, PathLike
 from monai.data import ImageReader, NibabelWriter
-from monai.utils import ensure_tuple
+from monai.utils import MetaKeys, ensure_tuple
 
-from .io import decode_volume, naming_full_disk
+from .io import check_same_grid, decode_volume, load_volume, naming_full_disk
 
 __all__ = ["AtomicNibabelWriter", "CheckedReader"]
 
@@ -29,12 +29,12 @@ class CheckedReader(ImageReader):
         return True
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Sequence[Any] | Any:
-        """Return the path; `get_data` reads it, because `LoadImage` hides errors that are raised here."""
-        (path,) = ensure_tuple(data)
-        return path
+        """Return the path or a tuple of them; `get_data` reads, because `LoadImage` hides errors that are raised here."""
+        paths = ensure_tuple(data)
+        return paths[0] if len(paths) == 1 else paths
 
     def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
-        """Read a file.
+        """Read a file, or several whose images become channels.
 
         Returns:
             the voxels, float32, and MONAI's metadata.
@@ -43,7 +43,13 @@ class CheckedReader(ImageReader):
             FileNotFoundError: when there is no such file.
             ValueError: when it is damaged, no medical volume or not 3-D, or holds NaN or infinity.
         """
-        return decode_volume(img)
+        if not isinstance(img, tuple):
+            return decode_volume(img)
+        first, *others = volumes = [load_volume(path) for path in img]
+        for other in others:
+            check_same_grid(first, other)
+        _, meta = decode_volume(img[0])
+        return np.stack([volume.array for volume in volumes], axis=-1), {**meta, MetaKeys.ORIGINAL_CHANNEL_DIM: -1}
 
 
 class AtomicNibabelWriter(NibabelWriter):
