@@ -41,7 +41,7 @@ def clustered(phantoms, tmp_path_factory):
         {"name": "cluster", "config": ["cluster"], "outputs": ["subclasses.json"]},
     ]
     names = ("img_size", "num_folds", "num_test", "num_subclasses", "device")
-    settings = {name: SMALL[name] for name in names} | {"backbone": "efficient_sam_tiny", "dataset_dir": str(phantoms)}
+    settings = {name: SMALL[name] for name in names} | {"backbone": "click_net_2d", "dataset_dir": str(phantoms)}
     Pipeline(BUNDLE / "configs", output, stages, settings).run()
     (output / "models").mkdir()
     network = UNet(2, 1, 2, (16, 32, 64, 128, 256), (2, 2, 2, 2), num_res_units=2)
@@ -143,7 +143,7 @@ BAD = [
     (
         other_network,
         {"checkpoint": "{data}/unet.pt"},
-        "checkpoint {data}/unet.pt does not fit EfficientSAM, .*Give the",
+        "checkpoint {data}/unet.pt does not fit ClickNet, .*Give the",
     ),
 ]
 
@@ -158,7 +158,7 @@ def test_bad_input(data, output, spoil, settings, sentence):
     settings = {key: value.format(data=data) if isinstance(value, str) else value for key, value in settings.items()}
     with pytest.raises((SystemExit, RuntimeError)) as caught:
         # the stages find it themselves too, for who runs them alone
-        run(data, output, pretrain=False, check=False, **settings)
+        run(data, output, pretrain=False, backbone="click_net_2d", check=False, **settings)
     # what is wrong with the list of cases is found before the first stage
     message = str(caught.value) if caught.type is SystemExit else user_message(caught.value)
     assert re.search(sentence.format(data=data, image=image, mask=mask), message) and "\n" not in message.strip()
@@ -232,7 +232,7 @@ def test_full_disk(data, output, monkeypatch, function, position, file):
     with pytest.raises(
         SystemExit, match=f"no space is left on the disk for {output}/{file}; free some and run the same"
     ):
-        run(data, output, pretrain=False)
+        run(data, output, pretrain=False, backbone="click_net_2d")
     assert before and hashes(output).items() >= before.items() and unfinished(output) == []
 
 

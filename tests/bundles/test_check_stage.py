@@ -39,7 +39,7 @@ def stages(monkeypatch):
 
 
 def weak(data, output, **settings):
-    heart_runs.run(data, output, pretrain=False, **settings)
+    heart_runs.run(data, output, pretrain=False, backbone="click_net_2d", **settings)
 
 
 def semi(data, output, **settings):

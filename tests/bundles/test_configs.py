@@ -124,6 +124,7 @@ def test_properties_are_complete(bundle, kind, tmp_path):
     if kind == "train":  # a trainer caches its data when it is made; any masks stand for pseudo-labels here
         write_phantoms(tmp_path, num_cases=5, size=(32, 32, 8), progress=False)
         overrides = {"dataset_dir": str(tmp_path), "label_dir": str(tmp_path / "labelsTr")}
+        overrides |= {"num_folds": 2, "fold": 0, "num_test": 0}
         if isinstance(read(configs / "train.json").get("roi_size"), int):
             overrides["roi_size"] = 32
     workflow = ConfigWorkflow(

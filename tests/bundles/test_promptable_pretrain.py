@@ -127,4 +127,4 @@ def test_a_missing_data_set_is_told_in_one_sentence(name, tmp_path):
     assert (BUNDLES / name / "docs" / "README.md").exists()
     with pytest.raises((FileNotFoundError, RuntimeError, SystemExit)) as caught:
         run(name, tmp_path / "nowhere", tmp_path / "run")
-    assert "dataset_dir must be" in str(caught.value) + str(caught.value.__cause__)
+    assert "nowhere is no folder; correct the path" in str(caught.value) + str(caught.value.__cause__)

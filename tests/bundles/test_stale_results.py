@@ -32,7 +32,7 @@ def weak_run(tmp_path_factory):
     return folder
 
 
-WEAK = {"pretrain": False, "checkpoint": None, "trainable": "all"}
+WEAK = {"pretrain": False, "backbone": "click_net_2d", "checkpoint": None, "trainable": "all"}
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_another_checkpoint_at_the_same_path_is_noticed(weak, caplog):
     path = weak / "own.pt"
     for seed in range(2):
         torch.manual_seed(seed)
-        torch.save(build_network("efficient_sam_tiny", img_size=32).state_dict(), path)
+        torch.save(build_network("click_net_2d", pretrained=False, img_size=32).state_dict(), path)
         ran = rerun(weak, caplog, checkpoint=str(path))
         assert ran["cluster"].startswith("checkpoint changed: ") and ran["pseudo_label"]
     assert "own.pt (" in ran["train_cam"] and ran["train_cam"].count("own.pt") == 2
