@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from weakmedsam_ext.data import write_nifti
+from weakmedsam_ext.data import prediction_path, write_nifti
 from weakmedsam_ext.metrics import PROTOCOLS, RELEASED_METRICS, VOLUME_METRICS, evaluate_predictions
 
 AFFINE = np.diag([-0.5, -2.0, 4.0, 1.0])
@@ -239,3 +239,12 @@ def test_wrong_arguments_are_refused(folder, tmp_path, changes, message):
     given = {"cases": cases, "predictions": predictions, "class_map": CLASSES, "output_dir": tmp_path / "out"}
     with pytest.raises(ValueError, match=message):
         evaluate_predictions(**{**given, **changes}, progress=False)
+
+
+def test_predictions_may_be_named_after_the_image(tmp_path):
+    item = {"case": "a", "image": [str(tmp_path / "a_flair.nii.gz"), str(tmp_path / "a_t1.nii.gz")]}
+    assert prediction_path(tmp_path, item).name == "a.nii.gz"
+    (tmp_path / "a_flair.nii.gz").touch()
+    assert prediction_path(tmp_path, item).name == "a_flair.nii.gz"
+    (tmp_path / "a.nii").touch()
+    assert prediction_path(tmp_path, item).name == "a.nii"

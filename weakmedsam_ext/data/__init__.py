@@ -1,6 +1,6 @@
 """Readers of public layouts, image-level labels, slice stores, splits by case, and phantoms in the same layouts."""
 
-from .cases import images_of
+from .cases import images_of, prediction_path
 from .check import check_dataset
 from .clicks import read_clicks
 from .datasets.abdomenct1k import list_abdomenct1k, prepare_abdomenct1k
@@ -116,6 +116,7 @@ __all__ = [
     "load_volume",
     "msd_folder",
     "patients_of",
+    "prediction_path",
     "prepare_abdomenct1k",
     "prepare_brats2019",
     "prepare_la2018",

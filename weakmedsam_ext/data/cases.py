@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from monai.utils import ensure_tuple
 
-__all__ = ["images_of"]
+__all__ = ["case_name", "images_of", "prediction_path"]
 
 
 def images_of(item: Mapping[str, Any]) -> list[str]:
     """Paths of the images of a case, one a channel."""
     return [str(path) for path in ensure_tuple(item["image"])]
+
+
+def case_name(path: str | Path) -> str:
+    """Case name of a volume's file: "la_003" for imagesTr/la_003.nii.gz."""
+    name = Path(path).name
+    return name.removesuffix(".gz").rpartition(".")[0] or name
+
+
+def prediction_path(folder: str | Path, item: Mapping[str, Any]) -> Path:
+    """Path of the mask of a case in a folder of predictions, which are named after the case or after its first image.
+
+    Returns:
+        the file that exists; `<case>.nii.gz` when there is none.
+    """
+    names = [item["case"]] + ([case_name(images_of(item)[0])] if "image" in item else [])
+    files = [Path(folder) / f"{name}{ending}" for name in names for ending in (".nii.gz", ".nii")]
+    return next(filter(Path.is_file, files), files[0])

@@ -29,7 +29,7 @@ class CheckedReader(ImageReader):
         return True
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Sequence[Any] | Any:
-        """Return the path or a tuple of them; `get_data` reads, because `LoadImage` hides errors that are raised here."""
+        """Return the path or a tuple of them; `get_data` reads, as `LoadImage` hides errors that are raised here."""
         paths = ensure_tuple(data)
         return paths[0] if len(paths) == 1 else paths
 

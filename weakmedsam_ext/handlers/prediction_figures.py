@@ -10,7 +10,16 @@ import numpy as np
 from monai.data.utils import affine_to_spacing
 from tqdm import tqdm
 
-from ..data import Volume, check_same_grid, class_numbers, images_of, load_case_mask, load_mask, load_volume
+from ..data import (
+    Volume,
+    check_same_grid,
+    class_numbers,
+    images_of,
+    load_case_mask,
+    load_mask,
+    load_volume,
+    prediction_path,
+)
 from .pyplot import outline, pyplot_to_files, save_figure
 
 __all__ = ["plot_prediction", "write_prediction_figures"]
@@ -46,7 +55,7 @@ def write_prediction_figures(
     paths = []
     for item in tqdm(cases, desc="figures", unit="case", disable=not progress):
         image, real = load_volume(images_of(item)[0]), load_case_mask(item)
-        predicted = load_mask(Path(prediction_dir) / f"{item['case']}.nii.gz")
+        predicted = load_mask(prediction_path(prediction_dir, item))
         check_same_grid(image, predicted)
         figure = plot_prediction(image, class_numbers(real.array, class_map), predicted.array, item["case"])
         paths.append(Path(output_dir) / f"{item['case']}.png")

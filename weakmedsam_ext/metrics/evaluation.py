@@ -15,7 +15,7 @@ from monai.data.utils import affine_to_spacing
 from torch import Tensor
 from tqdm import tqdm
 
-from ..data import Volume, atomic_path, check_same_grid, load_mask, write_json
+from ..data import Volume, atomic_path, check_same_grid, load_mask, prediction_path, write_json
 from .measurement import PROTOCOLS, Measurement, measure, summarise
 
 __all__ = ["Evaluation", "evaluate_predictions", "write_csv"]
@@ -127,8 +127,7 @@ def _prediction_paths(
             raise ValueError(f"predictions: expected a path for every case, but {_some(unknown)} have none; add them.")
         paths = {name: Path(predictions[name]) for name in names}
     else:
-        files = {name: [Path(predictions) / f"{name}{ending}" for ending in (".nii.gz", ".nii")] for name in names}
-        paths = {name: next(filter(Path.is_file, found), found[0]) for name, found in files.items()}
+        paths = {item["case"]: prediction_path(predictions, item) for item in cases}
     missing = [str(path) for path in paths.values() if not path.is_file()]
     if missing:
         raise FileNotFoundError(

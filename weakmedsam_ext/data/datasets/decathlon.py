@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from monai.data import check_missing_files, load_decathlon_datalist
-from monai.utils import look_up_option
+from monai.utils import ensure_tuple, look_up_option
 
+from ..cases import case_name
 from ..io import read_json, write_json
 
 __all__ = [
-    "case_name",
     "check_decathlon_output",
     "claim_cases",
     "decathlon_cases",
@@ -31,33 +31,27 @@ DATASET_JSON = "dataset.json"
 NUM_NAMED = 3  # missing files that an error shows
 
 
-def case_name(path: str | Path) -> str:
-    """Case name of a volume's file: "la_003" for imagesTr/la_003.nii.gz."""
-    name = Path(path).name
-    return name.removesuffix(".gz").rpartition(".")[0] or name
-
-
 def named_images(data: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     """Items with "case" and "image"; a missing "case" is the file name without its ending."""
     return [{"case": item.get("case") or case_name(item["image"]), "image": item["image"]} for item in data]
 
 
-def image_items(paths: Sequence[str | Path]) -> list[dict[str, str]]:
-    """Items with "image" for inference; results are named after the files.
+def image_items(paths: Sequence[Any]) -> list[dict[str, Any]]:
+    """Items with "image" for inference; results are named after the files, of several channels after the first.
 
     There may be none: a bundle is also loaded to be looked at, without images. `require_images` refuses to run then.
 
     Raises:
         ValueError: when two have one name, whose results would be one file.
     """
-    names = Counter(case_name(path) for path in paths)
+    names = Counter(case_name(ensure_tuple(path)[0]) for path in paths)
     repeated = sorted(name for name, count in names.items() if count > 1)
     if repeated:
         raise ValueError(
             f"datalist: {repeated[0]!r} names {names[repeated[0]]} files, whose results would overwrite each other; "
             "rename them, or segment them in separate runs."
         )
-    return [{"image": str(path)} for path in paths]
+    return [{"image": str(path) if isinstance(path, (str, Path)) else list(map(str, path))} for path in paths]
 
 
 def require_images(paths: Sequence[str | Path]) -> None:
