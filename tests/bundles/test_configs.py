@@ -169,3 +169,14 @@ def test_mixed_precision_is_for_trainings_that_run_on_a_gpu(path):
         parser = read(path)
         parser["device"] = device
         assert parser.get_parsed_content("amp") is wanted
+
+
+@pytest.mark.parametrize("use_affinity", [False, True])
+def test_no_network_is_built_to_be_prompted_where_the_walk_is_off(use_affinity, tmp_path):
+    parser = ConfigParser()
+    parser.read_config(BUNDLES[0].parent / "weakmedsam_msd_heart" / "configs" / "pseudo_label.json")
+    parser.update({"output_dir": str(tmp_path), "backbone": "click_net_2d", "use_affinity": use_affinity})
+    prompter, affinity = parser.get_parsed_content("prompter_def"), parser.get_parsed_content("affinity")
+    assert (prompter is not None) == (affinity is not None) == use_affinity
+    assert parser.get_parsed_content("network_def").affinity is affinity
+    assert affinity is None or affinity.backbone is prompter

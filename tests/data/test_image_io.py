@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import LoadImage, LoadImaged, SaveImage
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImage, LoadImaged, SaveImage
+
+from weakmedsam_ext.data import CheckedReader
 
 READER = "weakmedsam_ext.data.CheckedReader"
 WRITER = "weakmedsam_ext.data.AtomicNibabelWriter"
@@ -34,6 +36,26 @@ def test_the_reader_gives_what_monais_own_gives(tmp_path, name):
     np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
     np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-6)
     assert ours.meta["filename_or_obj"] == str(tmp_path / name) and ours.meta["space"] == theirs.meta["space"]
+
+
+def test_several_files_are_channels_and_each_is_read_once(tmp_path, monkeypatch):
+    paths = [tmp_path / name for name in ("flair.nii.gz", "t1.nii.gz")]
+    for factor, path in zip((1, -2), paths, strict=True):
+        nib.save(nib.Nifti1Image(factor * volume(), AFFINE), path)
+    read, load = [], nib.load
+    monkeypatch.setattr("nibabel.load", lambda path, **arguments: read.append(str(path)) or load(path, **arguments))
+    item = Compose([LoadImaged("image", reader=READER), EnsureChannelFirstd("image")])({"image": paths})
+    assert sorted(read) == sorted(map(str, paths))
+    np.testing.assert_array_equal(item["image"].numpy(), np.stack([volume(), -2 * volume()]))
+    np.testing.assert_allclose(item["image"].affine, AFFINE, atol=1e-6)
+
+
+def test_channels_on_different_grids_are_refused(tmp_path):
+    paths = [tmp_path / name for name in ("flair.nii.gz", "t1.nii.gz")]
+    for shape, path in zip(((5, 6, 7), (5, 6, 8)), paths, strict=True):
+        nib.save(nib.Nifti1Image(volume(shape), AFFINE), path)
+    with pytest.raises(ValueError, match=r"t1.nii.gz: expected the shape \(5, 6, 7\) of .*flair.nii.gz"):
+        CheckedReader().get_data(tuple(paths))
 
 
 @pytest.mark.parametrize(

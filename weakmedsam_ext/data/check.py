@@ -70,7 +70,7 @@ class _Survey:
     def add(self, item: Mapping[str, Any], read_masks: bool) -> None:
         """Check a case."""
         case = str(item["case"])
-        paths = [str(Path(path)) for path in images_of(dict(item))]
+        paths = [str(Path(path)) for path in images_of(item)]
         images = [self._checked(check_image(case, path)) for path in paths]
         for path, image in zip(paths, images, strict=True):
             self._find_copy(case, path, image)

@@ -13,7 +13,7 @@ from monai.config import NdarrayOrTensor, PathLike
 from monai.data import ImageReader, NibabelWriter
 from monai.utils import MetaKeys, ensure_tuple
 
-from .io import check_same_grid, decode_volume, load_volume, naming_full_disk
+from .io import check_same_grid, decode_volume, naming_full_disk, volume_of
 
 __all__ = ["AtomicNibabelWriter", "CheckedReader"]
 
@@ -41,15 +41,17 @@ class CheckedReader(ImageReader):
 
         Raises:
             FileNotFoundError: when there is no such file.
-            ValueError: when it is damaged, no medical volume or not 3-D, or holds NaN or infinity.
+            ValueError: when it is damaged, no medical volume or not 3-D, or holds NaN or infinity; also when several
+                lie on different grids.
         """
         if not isinstance(img, tuple):
             return decode_volume(img)
-        first, *others = volumes = [load_volume(path) for path in img]
+        decoded = [decode_volume(path) for path in img]
+        first, *others = (volume_of(path, *one) for path, one in zip(img, decoded, strict=True))
         for other in others:
             check_same_grid(first, other)
-        _, meta = decode_volume(img[0])
-        return np.stack([volume.array for volume in volumes], axis=-1), {**meta, MetaKeys.ORIGINAL_CHANNEL_DIM: -1}
+        _, meta = decoded[0]
+        return np.stack([array for array, _ in decoded], axis=-1), {**meta, MetaKeys.ORIGINAL_CHANNEL_DIM: -1}
 
 
 class AtomicNibabelWriter(NibabelWriter):

@@ -26,29 +26,22 @@ class IntensityScaling:
         ValueError: when a range is none, or both a window and foreground are given.
     """
 
-    percentiles: tuple[float, float] = (0.5, 99.5)
-    window: tuple[float, float] | None = None
+    percentiles: Sequence[float] = (0.5, 99.5)
+    window: Sequence[float] | None = None
     foreground: bool = False
 
     def __post_init__(self) -> None:
-        lower, upper = self.percentiles
+        # configs hold lists and whole numbers; equal settings must look alike in the keys of stores
+        lower, upper = map(float, self.percentiles)
+        object.__setattr__(self, "percentiles", (lower, upper))
+        if self.window is not None:
+            object.__setattr__(self, "window", tuple(map(float, self.window)))
         if not 0 <= lower < upper <= 100:
             raise ValueError(f"percentiles: expected 0 <= lower < upper <= 100, but got {tuple(self.percentiles)}.")
         if self.window is not None and (len(self.window) != 2 or not self.window[0] < self.window[1]):
             raise ValueError(f"window: expected two intensities, the lower one first, but got {self.window}.")
         if self.window is not None and self.foreground:
             raise ValueError("foreground: expected False with a window, which needs no percentiles.")
-
-    @classmethod
-    def of(
-        cls,
-        percentiles: Sequence[float] = (0.5, 99.5),
-        window: Sequence[float] | None = None,
-        foreground: bool = False,
-    ) -> IntensityScaling:
-        """Scaling from what a config holds."""
-        lower, upper = percentiles
-        return cls((float(lower), float(upper)), None if window is None else tuple(map(float, window)), foreground)  # type: ignore[arg-type]
 
     def __call__(self, array: np.ndarray, name: str | Path = "image") -> np.ndarray:
         """Scale a volume.

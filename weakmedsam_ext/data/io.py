@@ -32,6 +32,7 @@ __all__ = [
     "read_grid",
     "read_json",
     "set_aside",
+    "volume_of",
     "write_json",
     "write_nifti",
 ]
@@ -177,7 +178,11 @@ def load_volume(path: str | Path) -> Volume:
         FileNotFoundError: when there is no such file.
         ValueError: when the file is damaged, no medical volume or not 3-D, or holds NaN or infinity.
     """
-    array, meta = decode_volume(path)
+    return volume_of(path, *decode_volume(path))
+
+
+def volume_of(path: str | Path, array: np.ndarray, meta: Mapping[str, Any]) -> Volume:
+    """Volume from what `decode_volume` gives."""
     x, y, z = array.shape
     return Volume(Path(path), (x, y, z), np.asarray(meta["affine"], dtype=np.float64), array)
 

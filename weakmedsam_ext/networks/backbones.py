@@ -9,7 +9,7 @@ from typing import Any
 from monai.utils import look_up_option
 from torch import nn
 
-from .factory import build_network
+from .factory import NETWORKS, build_network
 
 __all__ = [
     "BACKBONES",
@@ -61,7 +61,6 @@ BACKBONES = {
     "click_net_2d": Backbone(128, "click_net_2d", has_weights=True),
     "efficientnet_lite0": Backbone(160, "click_net_2d", cam_learning_rate=3e-4, has_weights=True),
 }
-NOT_PROMPTABLE = ("efficientnet_lite0",)
 
 
 def backbone_default(name: str, setting: str) -> Any:
@@ -75,7 +74,7 @@ def backbone_default(name: str, setting: str) -> Any:
 
 def prompter_checkpoint(prompter: str, backbone: str, checkpoint: str | Path | None) -> str | Path | None:
     """Checkpoint of the prompted network: that of the classifier where both read the same file, else none."""
-    same_file = prompter in (backbone, backbone_default(backbone, "prompter")) and backbone not in NOT_PROMPTABLE
+    same_file = prompter in (backbone, backbone_default(backbone, "prompter")) and _can_be_prompted(backbone)
     return checkpoint if same_file else None
 
 
@@ -112,8 +111,7 @@ def build_backbone(name: str, checkpoint: str | Path | None = None, img_size: in
         ValueError: when it would have random weights, see `check_weights`, or the checkpoint does not fit.
         ImportError: when it needs a package that is missing.
     """
-    check_weights(name, checkpoint)
-    return build_network(name, checkpoint, img_size=img_size or backbone_default(name, "img_size"))
+    return _with_weights(name, checkpoint, img_size, "backbone")
 
 
 def build_prompter(
@@ -130,10 +128,17 @@ def build_prompter(
     Raises:
         ValueError: when it cannot be prompted, or would have random weights.
     """
-    network = cam_network.backbone if name == CLASSIFIER else None
-    if name in NOT_PROMPTABLE or (network is not None and not hasattr(network, "decode")):
+    own = name == CLASSIFIER
+    if not (hasattr(cam_network.backbone, "decode") if own else _can_be_prompted(name)):
         raise ValueError(f"prompter: {name!r} cannot be prompted here; choose another one, such as 'click_net_2d'.")
-    if network is not None:
-        return network
-    check_weights(name, checkpoint, setting="prompter")
+    return cam_network.backbone if own else _with_weights(name, checkpoint, img_size, "prompter")
+
+
+def _can_be_prompted(name: str) -> bool:
+    return hasattr(NETWORKS[look_up_option(name, list(BACKBONES))][0], "decode")
+
+
+def _with_weights(name: str, checkpoint: str | Path | None, img_size: int | None, setting: str) -> nn.Module:
+    """Build a network, unless it would have random weights."""
+    check_weights(name, checkpoint, setting=setting)
     return build_network(name, checkpoint, img_size=img_size or backbone_default(name, "img_size"))

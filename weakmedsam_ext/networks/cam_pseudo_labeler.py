@@ -141,14 +141,14 @@ class CAMPseudoLabeler(nn.Module):
             features = encode_features(network.backbone, image)
         cam = network.class_head(features).float()
         if self.flip:  # the first axis of a slice runs from left to right
-            mirrored = network.class_head(encode_features(network.backbone, image.flip(2))).float().flip(2)
-            cam = (cam + mirrored) / 2
+            mirrored = encode_features(network.backbone, image.flip(2))
+            cam = (cam + network.class_head(mirrored).float().flip(2)) / 2
         return cam, embedding
 
     def _scaled(self, maps: Tensor, valid: Tensor | None) -> Tensor:
         if self.scaling == "minmax":
             return min_max_scale(maps, valid)
-        return maps.sigmoid() if valid is None else torch.where(valid, maps.sigmoid(), 0.0)
+        return _without_padding(maps.sigmoid(), valid)
 
     def _guide(self, image: Tensor, embedding: Tensor | None, valid: Tensor | None) -> Tensor | None:
         if self.affinity is None:
@@ -163,7 +163,7 @@ class CAMPseudoLabeler(nn.Module):
             soft = _weighted(self._blurred, soft, valid)
         if self.scaling == "minmax":
             return min_max_scale(soft, valid)
-        return soft if valid is None else torch.where(valid, soft, 0.0)
+        return _without_padding(soft, valid)
 
     def _blurred(self, maps: Tensor) -> Tensor:
         # mirrored borders: zeros would darken what touches the border
@@ -212,8 +212,12 @@ def _resize(maps: Tensor, size: int, valid: Tensor | None) -> Tensor:
     return _weighted(lambda x: F.interpolate(x, (size, size), mode="bilinear", align_corners=False), maps, valid)
 
 
+def _without_padding(maps: Tensor, valid: Tensor | None) -> Tensor:
+    return maps if valid is None else torch.where(valid, maps, 0.0)
+
+
 def _weighted(smooth: Callable[[Tensor], Tensor], maps: Tensor, valid: Tensor | None) -> Tensor:
     """Smooth or resize maps by means over the valid values only; 0 where none is near."""
     if valid is None:
         return smooth(maps)
-    return smooth(torch.where(valid, maps, 0.0)) / smooth(valid.to(maps.dtype)).clamp_min(WEIGHT_EPS)
+    return smooth(_without_padding(maps, valid)) / smooth(valid.to(maps.dtype)).clamp_min(WEIGHT_EPS)

@@ -33,7 +33,7 @@ class ScaleVolumeIntensity(Transform):
         window: Sequence[float] | None = None,
         foreground: bool = False,
     ) -> None:
-        self.scaling = IntensityScaling.of(percentiles, window, foreground)
+        self.scaling = IntensityScaling(percentiles, window, foreground)
 
     def __call__(self, img: NdarrayOrTensor) -> torch.Tensor:
         """Scale an image (C, *spatial); its metadata stays."""

@@ -221,3 +221,7 @@ def test_several_modalities_are_a_list_in_their_order(root):
 def test_a_missing_modality_is_named_with_its_case(root):
     with pytest.raises(FileNotFoundError, match=f"1 cases have no t1 image, for example {UNGRADED}; download it"):
         list_brats2019(root, ["flair", "t1"])
+
+
+def test_one_modality_is_one_image_however_it_is_asked_for(root):
+    assert list_brats2019(root / TRAINING, ["t1"]) == list_brats2019(root / TRAINING, "t1")

@@ -72,8 +72,7 @@ def list_brats2019(root: str | Path, modality: str | Sequence[str] = "flair") ->
                 f"{kind} out of modalities."
             )
     return [
-        _case_files(case, [found[kind][case] for kind in modalities], found[MASK].get(case), isinstance(modality, str))
-        for case in sorted(first)
+        _case_files(case, [found[kind][case] for kind in modalities], found[MASK].get(case)) for case in sorted(first)
     ]
 
 
@@ -123,9 +122,10 @@ def prepare_brats2019(source: str | Path, output: str | Path, modality: str = "f
     return write_dataset_json(output, NAME, f"BraTS 2019, glioma, {modality} MRI", LABELS, kept, test=test)
 
 
-def _case_files(case: str, images: list[Path], mask: Path | None, single: bool) -> dict[str, Any]:
+def _case_files(case: str, images: list[Path], mask: Path | None) -> dict[str, Any]:
     """Item of a case's images, with mask and grade where they exist."""
-    item: dict[str, Any] = {"case": case, "image": str(images[0]) if single else [str(path) for path in images]}
+    paths = [str(path) for path in images]
+    item: dict[str, Any] = {"case": case, "image": paths if len(paths) > 1 else paths[0]}
     if mask is not None:
         item["label"] = str(mask)
     grade = next((folder.name.upper() for folder in images[0].parents if folder.name.upper() in GRADES), None)

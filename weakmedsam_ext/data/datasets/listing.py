@@ -61,11 +61,10 @@ def list_cases(
             "that holds dataset.json (as Task02_Heart does), HGG and LGG, or Image and Mask."
         )
     look_up_option(layout, list(LAYOUTS))
-    modalities = list(modalities or ())
     if layout == "brats2019":
-        return list_brats2019(root, modalities if len(modalities) > 1 else (modalities or ["flair"])[0])
-    if len(modalities) > 1:
-        raise ValueError(f"modalities: expected one for a data set of layout {layout!r}, but got {modalities}.")
+        return list_brats2019(root, modalities or "flair")
+    if modalities and len(modalities) > 1:
+        raise ValueError(f"modalities: expected one for a data set of layout {layout!r}, but got {list(modalities)}.")
     if layout == "abdomenct1k":
         return list_abdomenct1k(root)
     return decathlon_cases(root, check_masks=check_masks, check_images=check_images)

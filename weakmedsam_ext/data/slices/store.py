@@ -44,19 +44,25 @@ class SlicePreprocessing:
     """
 
     img_size: int = 256
-    percentiles: tuple[float, float] = (0.5, 99.5)
+    percentiles: Sequence[float] = (0.5, 99.5)
     content_threshold: float | None = 0.05
     axis: str = "axial"
-    window: tuple[float, float] | None = None
+    window: Sequence[float] | None = None
     foreground: bool = False
 
     def __post_init__(self) -> None:
-        IntensityScaling(self.percentiles, self.window, self.foreground)
+        object.__setattr__(self, "percentiles", self.scaling.percentiles)
+        object.__setattr__(self, "window", self.scaling.window)
         look_up_option(self.axis, list(SLICE_AXES))
         if self.img_size < 1:
             raise ValueError(f"img_size: expected a positive number of pixels, but got {self.img_size}.")
         if self.content_threshold is not None and not 0 <= self.content_threshold < 1:
             raise ValueError(f"content_threshold: expected 0 <= threshold < 1 or None, got {self.content_threshold}.")
+
+    @property
+    def scaling(self) -> IntensityScaling:
+        """Scaling of the intensities."""
+        return IntensityScaling(self.percentiles, self.window, self.foreground)
 
     def __call__(self, *volumes: Volume) -> tuple[Tensor, SliceGeometry]:
         """Preprocess a volume, or the volumes that are the channels of one case.
@@ -68,8 +74,7 @@ class SlicePreprocessing:
         Raises:
             ValueError: when the intensities do not vary, or the volumes differ in their grid.
         """
-        scaling = IntensityScaling(self.percentiles, self.window, self.foreground)
-        scaled = [scaling(volume.array, volume.path) for volume in volumes]
+        scaled = [self.scaling(volume.array, volume.path) for volume in volumes]
         for volume in volumes[1:]:
             check_same_grid(volumes[0], volume)
         geometry = SliceGeometry.of_grid(volumes[0], self.img_size, self.axis)
@@ -147,10 +152,7 @@ def build_slice_store(
         FileNotFoundError: when a volume is missing.
         ValueError: when there is no case or one twice, a volume is damaged, not 3-D or constant, or a setting is wrong.
     """
-    scaling = IntensityScaling.of(percentiles, window, foreground)
-    preprocessing = SlicePreprocessing(
-        int(img_size), scaling.percentiles, content_threshold, axis, scaling.window, scaling.foreground
-    )
+    preprocessing = SlicePreprocessing(int(img_size), percentiles, content_threshold, axis, window, foreground)
     root = Path(root).expanduser().absolute()
     settings = ["slice", FORMAT, asdict(preprocessing)]
     keys, geometries = {}, {}

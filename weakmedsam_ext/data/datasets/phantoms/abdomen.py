@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .drawing import Coordinates, Numbers, acquire_ct, check_size, patient_coordinates, smooth_noise
+from .drawing import Coordinates, Numbers, acquire_ct, check_size, label_tissues, patient_coordinates, smooth_noise
 
 __all__ = ["AbdomenPhantom", "abdomen_phantom"]
 
@@ -82,9 +82,7 @@ def abdomen_phantom(generator: np.random.Generator, size: Sequence[int] = (96, 7
     grid = patient_coordinates(generator, size)
     tissue, cavity = _draw_body(grid, generator)
     _draw_organs(tissue, grid, cavity, generator)
-    target = np.zeros(tissue.shape, np.uint8)
-    for organ, value in LABELS.items():
-        target[tissue == organ] = value
+    target = label_tissues(tissue, LABELS)
     density = np.array([float(DENSITY[kind]) for kind in _Tissue])
     density[_Tissue.FAT :] += generator.uniform(-10, 10, len(density) - _Tissue.FAT)
     return AbdomenPhantom(acquire_ct(density[tissue], generator), target)

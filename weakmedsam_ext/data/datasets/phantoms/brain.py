@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import binary_dilation, label
 
-from .drawing import Coordinates, acquire_mri, check_size, patient_coordinates, smooth_noise
+from .drawing import Coordinates, acquire_mri, check_size, label_tissues, patient_coordinates, smooth_noise
 
 __all__ = ["BrainPhantom", "brain_phantom"]
 
@@ -101,9 +101,7 @@ def brain_phantom(
     if lesion:
         side = str(generator.choice(["left", "right"]))
         _draw_lesion(tissue, grid, (brain < 0.95) & ~binary_dilation(look_alike), side, generator)
-    target = np.zeros(tissue.shape, np.uint8)
-    for part, value in LABELS.items():
-        target[tissue == part] = value
+    target = label_tissues(tissue, LABELS)
     return BrainPhantom(_scan(tissue, generator), target, look_alike.astype(np.uint8), side if target.any() else "")
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -15,6 +15,7 @@ __all__ = [
     "acquire_ct",
     "acquire_mri",
     "check_size",
+    "label_tissues",
     "oblique_affine",
     "patient_coordinates",
     "smooth_noise",
@@ -73,6 +74,14 @@ def smooth_noise(generator: np.random.Generator, size: Sequence[int], sigma: Num
     """Random field of mean 0 and standard deviation 1; sigma is in voxels."""
     field = gaussian_filter(generator.standard_normal(tuple(size)), tuple(sigma))
     return (field - field.mean()) / field.std()
+
+
+def label_tissues(tissue: np.ndarray, labels: Mapping[Any, int]) -> np.ndarray:
+    """Mask, uint8, with the label value of every tissue that has one, else 0."""
+    mask = np.zeros(tissue.shape, np.uint8)
+    for kind, value in labels.items():
+        mask[tissue == kind] = value
+    return mask
 
 
 def acquire_mri(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
