@@ -9,7 +9,7 @@ from .datasets.listing import LAYOUTS, images_of, list_cases, split_dataset
 from .datasets.phantoms import SUBTYPES, HeartPhantom, heart_phantom, write_phantoms
 from .folds import read_split, split_cases
 from .hashes import HashCache, content_hash
-from .image_io import AtomicNibabelWriter, CheckedReader
+from .image_io import AtomicNibabelWriter, CheckedReader, name_of_output
 from .io import (
     Grid,
     Volume,
@@ -89,6 +89,7 @@ __all__ = [
     "load_case_mask",
     "load_mask",
     "load_volume",
+    "name_of_output",
     "patients_of",
     "prepare_abdomenct1k",
     "prepare_brats2019",

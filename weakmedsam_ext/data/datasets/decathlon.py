@@ -11,6 +11,7 @@ from monai.data import check_missing_files, load_decathlon_datalist
 from monai.utils import look_up_option
 
 from ..io import read_json, write_json
+from ..volume_formats import volume_name
 
 __all__ = [
     "case_name",
@@ -32,9 +33,8 @@ NUM_NAMED = 3  # missing files that an error shows
 
 
 def case_name(path: str | Path) -> str:
-    """Case name of a volume's file: "la_003" for imagesTr/la_003.nii.gz."""
-    name = Path(path).name
-    return name.removesuffix(".gz").rpartition(".")[0] or name
+    """Case name of an image: "la_003" for imagesTr/la_003.nii.gz, the folder's name for a DICOM series."""
+    return volume_name(path)
 
 
 def named_images(data: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
