@@ -95,6 +95,17 @@ def test_grey_png_is_a_volume_of_one_slice(tmp_path, kind, name):
     np.testing.assert_array_equal(volume.affine, PLANE)
 
 
+@pytest.mark.parametrize("shape", [(1, 7), (5, 1), (1, 1)])
+def test_a_picture_of_one_row_keeps_its_axes(tmp_path, shape):
+    line = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    image = itk.Image[itk.UC, 2].New()  # from such an array ITK exchanges the axes
+    image.SetRegions(list(shape[::-1]))
+    image.Allocate()
+    itk.array_view_from_image(image)[:] = line
+    itk.imwrite(image, str(tmp_path / "a.png"))
+    np.testing.assert_array_equal(load_volume(tmp_path / "a.png").array[..., 0].T, line)
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [3, 4])
 def test_colour_becomes_the_mean_of_the_channels(tmp_path, kind, channels):
@@ -144,6 +155,18 @@ def test_nifti_of_complex_numbers_or_colours_is_refused(tmp_path):
         load_volume(tmp_path / "c.nii.gz")
     with pytest.raises(ValueError, match="rgb.nii.gz is damaged or no medical volume"):
         load_volume(tmp_path / "rgb.nii.gz")
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_colours_are_refused_in_dicom_and_nrrd(tmp_path, number):
+    image = itk.image_from_array(np.zeros((1, 4, 5, 3), np.uint8), is_vector=True)
+    names = [tmp_path / "s" / f"{index}.dcm" for index in range(number)]
+    names[0].parent.mkdir()
+    for name in (*names, tmp_path / "a.nrrd"):
+        itk.imwrite(image, str(name))
+    for name in (names[0], names[0].parent, tmp_path / "a.nrrd"):
+        with pytest.raises(ValueError, match="expected one grey value a voxel, but got 3; save colour images as PNG"):
+            load_volume(name)
 
 
 @pytest.mark.parametrize("name", ["1.2.840.113", "series1", "scan.2020"])

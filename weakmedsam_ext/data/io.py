@@ -22,6 +22,7 @@ from .volume_formats import (
     ITK,
     NIFTI,
     PICTURES,
+    check_grey,
     is_dicom,
     is_picture,
     is_volume_file,
@@ -224,7 +225,10 @@ def _decoded(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     if is_picture(path):
         return read_picture(path)
     reader = NibabelReader() if str(path).endswith(NIFTI) else ITKReader()
-    return reader.get_data(reader.read(path))
+    image = reader.read(path)
+    if isinstance(reader, ITKReader):
+        check_grey(image, path)
+    return reader.get_data(image)
 
 
 def load_mask(path: str | Path) -> Volume:

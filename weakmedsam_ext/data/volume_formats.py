@@ -16,6 +16,7 @@ __all__ = [
     "ITK",
     "NIFTI",
     "PICTURES",
+    "check_grey",
     "dicom_series",
     "is_dicom",
     "is_dicom_folder",
@@ -111,17 +112,21 @@ def read_dicom(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
 
     Raises:
         FileNotFoundError: see `dicom_series`.
-        ValueError: see `dicom_series`; also when slices are missing.
+        ValueError: see `dicom_series`; also when slices are missing, or for colours.
         RuntimeError: whatever ITK says about a damaged file.
     """
     files = dicom_series(path) if path.is_dir() else [str(path)]
     if len(files) == 1:
         image = itk.imread(files[0])
+        check_grey(image, path)
     else:
         reader = itk.ImageSeriesReader[itk.Image[itk.F, 3]].New(FileNames=files)
+        codec = itk.GDCMImageIO.New()
+        reader.SetImageIO(codec)
         reader.SetForceOrthogonalDirection(False)  # a tilted gantry shears the volume
         with _without_warnings():
             reader.Update()
+        check_grey(codec, path)
         image = reader.GetOutput()
         found = image.GetMetaDataDictionary()
         uneven = "ITK_non_uniform_sampling_deviation"
@@ -129,6 +134,18 @@ def read_dicom(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
             raise ValueError(f"{path}: its {len(files)} slices are not evenly spaced; export all slices of one series.")
     array, meta = ITKReader().get_data(image)
     return array, {key: value for key, value in meta.items() if "|" not in key}
+
+
+def check_grey(image: Any, path: Path) -> None:
+    """Check that an ITK image, or what reads it, has one number a voxel.
+
+    Raises:
+        ValueError: for colours and vectors.
+    """
+    # images say it by one name, readers of files by the other
+    count = getattr(image, "GetNumberOfComponentsPerPixel", None) or image.GetNumberOfComponents
+    if count() != 1:
+        raise ValueError(f"{path}: expected one grey value a voxel, but got {count()}; save colour images as PNG.")
 
 
 def read_picture(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
@@ -146,7 +163,10 @@ def read_picture(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     channels = itk.array_from_image(picture)
     # grey with or without transparency, or colours with or without; equal colours have an exact mean, unlike weights
     colours = channels[..., : 1 if channels.shape[-1] < 3 else 3].astype(np.float64)
-    image = itk.image_from_array(colours.mean(-1).astype(np.float32)[None])
+    image = itk.Image[itk.F, 3].New()
+    image.SetRegions([channels.shape[1], channels.shape[0], 1])
+    image.Allocate()
+    itk.array_view_from_image(image)[0] = colours.mean(-1)
     image.SetSpacing([*picture.GetSpacing(), 1.0])
     image.SetOrigin([*picture.GetOrigin(), 0.0])
     array, meta = ITKReader().get_data(image)
