@@ -142,4 +142,4 @@ def test_a_killed_run_ends_with_the_same_numbers(phantoms, finished, tmp_path, s
 def test_a_missing_data_set_ends_in_one_sentence(tmp_path):
     with pytest.raises(RuntimeError) as error:
         run(tmp_path / "nowhere", tmp_path / "run", device="cpu")
-    assert "dataset.json does not exist; dataset_dir must be" in user_message(error.value)
+    assert "nowhere is no folder; correct the path" in user_message(error.value)

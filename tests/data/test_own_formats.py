@@ -162,8 +162,11 @@ def test_colours_are_refused_in_dicom_and_nrrd(tmp_path, number):
     image = itk.image_from_array(np.zeros((1, 4, 5, 3), np.uint8), is_vector=True)
     names = [tmp_path / "s" / f"{index}.dcm" for index in range(number)]
     names[0].parent.mkdir()
-    for name in (*names, tmp_path / "a.nrrd"):
-        itk.imwrite(image, str(name))
+    itk.imwrite(image, str(tmp_path / "a.nrrd"))
+    writer = itk.ImageFileWriter[type(image)].New(Input=image, ImageIO=itk.GDCMImageIO.New())  # one codec, one series
+    for name in names:
+        writer.SetFileName(str(name))
+        writer.Update()
     for name in (names[0], names[0].parent, tmp_path / "a.nrrd"):
         with pytest.raises(ValueError, match="expected one grey value a voxel, but got 3; save colour images as PNG"):
             load_volume(name)
