@@ -107,7 +107,7 @@ def check(
     Args:
         dataset_dir: the data set as downloaded.
         class_map: names and values in the masks, for example "{'liver': 1, 'tumour': [2, 3]}".
-        layout: decathlon, abdomenct1k or brats2019; found from what the folder holds without.
+        layout: decathlon, abdomenct1k, brats2019, or folder for images of your own; found from the content without.
         modalities: images of a case of BraTS 2019, for example flair,t1.
     """
     return _Command(partial(_check, dataset_dir, class_map, layout, modalities))
@@ -115,16 +115,18 @@ def check(
 
 @SetParseFns(recipe=str, output=str, dataset_dir=str)
 def create(
-    recipe: str, output: str, dataset_dir: str, class_map: dict[str, int | list[int]], **settings: Any
+    recipe: str, output: str, dataset_dir: str, class_map: dict[str, int | list[int]] | list[str], **settings: Any
 ) -> _Command:
     """Create a bundle for data of your own.
 
     Args:
         recipe: weakmedsam, semisam, promptable/2d or promptable/3d.
         output: folder of the new bundle; its name is the bundle's.
-        dataset_dir: the data, in the layout of the Medical Segmentation Decathlon.
-        class_map: names and values in the masks, for example "{'liver': 1, 'tumour': [2, 3]}".
-        settings: other settings of the recipe, for example --spacing 2.0.
+        dataset_dir: a public data set as downloaded, or a folder of NIfTI, NRRD, MetaImage, PNG or JPEG files or of
+            DICOM folders; with images/ and labels/ in it where there are masks.
+        class_map: names and values in the masks, for example "{'liver': 1, 'tumour': [2, 3]}"; names alone, as in
+            "['lesion']", where there are no masks.
+        settings: other settings of the recipe, for example --spacing 2.0 or --labels_csv labels.csv.
     """
     return _Command(partial(_create, recipe, output, dataset_dir, class_map, settings))
 
@@ -254,7 +256,7 @@ def _check(dataset_dir: str, class_map: Any, layout: str | None, modalities: Any
     return found
 
 
-def _create(recipe: str, output: str, dataset_dir: str, class_map: dict[str, Any], settings: dict[str, Any]) -> str:
+def _create(recipe: str, output: str, dataset_dir: str, class_map: Any, settings: dict[str, Any]) -> str:
     from .bundle import create_bundle
 
     return f"wrote {create_bundle(recipe, output, dataset_dir, class_map, settings)}"

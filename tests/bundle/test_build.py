@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 
+import itk
+import numpy as np
 import pytest
 
 from weakmedsam_ext.__main__ import main
 from weakmedsam_ext.bundle import build_bundle, bundle_files, create_bundle
 from weakmedsam_ext.bundle.build import ConfigBuilder
 from weakmedsam_ext.bundle.recipe import Recipe, expand, references
+from weakmedsam_ext.data import write_nifti
 
 
 def recipe(**content):
@@ -147,8 +150,15 @@ def test_references_are_those_of_expressions():
 
 
 @pytest.fixture
-def created(tmp_path):
-    return create_bundle("semisam", tmp_path / "liver", tmp_path, {"liver": 1, "lesion": [2, 3]}, {"spacing": 2.0})
+def data(tmp_path):
+    write_nifti(np.zeros((3, 4, 5), np.uint8), np.eye(4), tmp_path / "data/images/a.nii.gz")
+    write_nifti(np.zeros((3, 4, 5), np.uint8), np.eye(4), tmp_path / "data/labels/a.nii.gz")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def created(data, tmp_path):
+    return create_bundle("semisam", tmp_path / "liver", data, {"liver": 1, "lesion": [2, 3]}, {"spacing": 2.0})
 
 
 def test_a_created_bundle_is_complete(created):
@@ -191,8 +201,8 @@ def test_mistakes_in_bundle_json_are_named(created, change, message):
         build_bundle(created)
 
 
-def test_create_refuses_what_cannot_be(created, tmp_path, capsys):
-    arguments = ["create", "--recipe", "semisam", "--dataset_dir", str(tmp_path), "--output"]
+def test_create_refuses_what_cannot_be(created, data, tmp_path, capsys):
+    arguments = ["create", "--recipe", "semisam", "--dataset_dir", str(data), "--output"]
     assert main([*arguments, str(created), "--class_map", "{'a': 1}"]) == 1
     assert "liver holds a bundle already" in capsys.readouterr().err
     assert main([*arguments, str(tmp_path / "new"), "--class_map", "liver"]) == 1
@@ -201,6 +211,58 @@ def test_create_refuses_what_cannot_be(created, tmp_path, capsys):
     assert "there is no 'spacign'; did you mean 'spacing'" in capsys.readouterr().err
     assert main([*arguments, str(tmp_path / "new"), "--class_map", "{'a': 1}", "--spacing", "wide"]) == 1
     assert "spacing: expected a number, but got 'wide'" in capsys.readouterr().err
+    assert main([*arguments, str(tmp_path / "new"), "--class_map", "['a']"]) == 1
+    assert "class_map: expected the values in the masks, as in \"{'a': 1}\", but got ['a']" in capsys.readouterr().err
+    assert main([*arguments, str(tmp_path / "new"), "--class_map", "{'a': 1}", "--split_file", "none.json"]) == 1
+    assert "none.json does not exist; correct the path" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
     assert main([*arguments, str(tmp_path / "new"), "--class_map", "{'a': 1}", "--train_epochs", "2"]) == 0
     assert json.loads((tmp_path / "new/bundle.json").read_text())["settings"]["epochs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "holds no data set in a layout that is known"),
+        ({"a.txt": b""}, "holds no data set in a layout that is known"),
+        ({"a.nii.gz": b"version https://git-lfs"}, "a.nii.gz is damaged or no medical volume"),
+        ({"x/a.png": b"", "y/a.png": b""}, "both name the case 'a'"),
+    ],
+)
+def test_create_tells_a_wrong_dataset_dir(tmp_path, capsys, files, message):
+    (tmp_path / "data").mkdir()
+    for name, content in files.items():
+        (tmp_path / "data" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "data" / name).write_bytes(content)
+    arguments = ["--output", str(tmp_path / "new"), "--dataset_dir", str(tmp_path / "data"), "--class_map", "['a']"]
+    assert main(["create", "--recipe", "weakmedsam", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and not (tmp_path / "new").exists()
+
+
+def settings_of_pictures(folder, *arguments):
+    """Settings in bundle.json of a bundle for one picture, made from the folder that everything lies in."""
+    (folder / "own").mkdir()
+    itk.imwrite(itk.image_from_array(np.zeros((4, 5), np.uint8)), str(folder / "own" / "a.png"))
+    (folder / "labels.csv").write_text("case,classes\na,\n")
+    command = ["create", "--recipe", "weakmedsam", "--output", "new", "--dataset_dir", "own"]
+    assert main([*command, "--class_map", "['lesion', 'scar']", *arguments]) == 0
+    return json.loads((folder / "new/bundle.json").read_text())["settings"]
+
+
+def test_create_for_pictures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = {"labels_csv": "labels.csv", "checkpoint": "sam.pth", "groups": "labels.csv"}
+    found = settings_of_pictures(tmp_path, *(part for name in files for part in (f"--{name}", files[name])))
+    assert found == {
+        "dataset_dir": str(tmp_path / "own"),
+        "class_map": {"lesion": 1, "scar": 2},
+        **{name: str(tmp_path / value) for name, value in files.items()},
+        "slices_per_volume": 1,
+    }
+
+
+def test_create_keeps_what_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = settings_of_pictures(tmp_path, "--slices_per_volume", "4", "--groups", r"^(\w)", "--layout", "folder")
+    assert found["slices_per_volume"] == 4 and found["groups"] == r"^(\w)" and found["layout"] == "folder"

@@ -75,6 +75,15 @@ def test_a_table_does_what_a_pattern_does(tmp_path, encoding):
     assert split_cases(CASES, 3, 1, 2, 6, table) == split_cases(CASES, 3, 1, 2, 6, PATTERN)
 
 
+def test_a_table_of_a_spreadsheet(tmp_path):
+    table = tmp_path / "p.csv"
+    table.write_bytes("sep=;\r\nPatient;CASE;\r\nMüller;007;\r\n;;\r\n".encode("cp1252"))
+    assert patients_of(["007"], table) == {"007": "Müller"}
+    table.write_text("case\tpatient\n7\ta\n", encoding="utf-16")
+    with pytest.raises(ValueError, match="example '007'; a spreadsheet may have read '007' as the number 7"):
+        patients_of(["007"], table)
+
+
 def test_whole_match_without_a_group():
     assert Counter(patients_of(["a1_x", "a1_y", "b2_x"], r"^\w\d").values()) == {"a1": 2, "b2": 1}
 
@@ -113,6 +122,6 @@ def test_bad_tables(tmp_path):
     table.write_text("case,person\na,1")
     with pytest.raises(ValueError, match=r"p.csv: expected the columns case,patient, but got \['case', 'person'\]"):
         patients_of(["a"], table)
-    table.write_bytes(b"\xff\xfe\x00\x01")
+    table.write_bytes(b"case\x00\x01")
     with pytest.raises(ValueError, match="p.csv is no CSV file .*UTF-8"):
         patients_of(["a"], table)

@@ -90,7 +90,7 @@ def test_text_with_the_name_of_a_volume(tmp_path):
         read_grid(tmp_path / "a.nii.gz")
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.npy", "a.pkl"])
+@pytest.mark.parametrize("name", ["a.bmp", "a.npy", "a.pkl"])
 def test_other_formats_are_refused_without_opening_them(tmp_path, name):
     (tmp_path / name).write_bytes(b"anything")
     with pytest.raises(ValueError, match="expected a medical volume .*convert it to .nii.gz"):

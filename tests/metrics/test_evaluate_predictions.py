@@ -161,7 +161,7 @@ def test_one_case_in_memory_at_a_time(folder, tmp_path):
         return largest
 
     peak(1)  # first use of a library allocates
-    assert peak(6) < peak(2) + big.nbytes
+    assert peak(6) < peak(2) + 4 * big.nbytes  # half of what four cases more would hold; the rest is small objects
 
 
 def test_a_class_that_no_reference_holds_is_told(folder, tmp_path, caplog):

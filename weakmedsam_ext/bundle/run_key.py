@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import __version__
 from ..data import HashCache
+from ..data.volume_formats import is_dicom_folder
 from .command_line import config_of_command_line
 
 __all__ = ["RunKey", "differences", "plain"]
@@ -146,7 +147,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _files(inputs: Any) -> Iterator[Path]:
-    """All existing files in nested inputs, those in folders too."""
+    """All existing files in nested inputs, those in folders too; a DICOM series counts as one."""
     if isinstance(inputs, Mapping):
         inputs = list(inputs.values())
     if isinstance(inputs, (list, tuple)):
@@ -154,7 +155,12 @@ def _files(inputs: Any) -> Iterator[Path]:
             yield from _files(one)
     elif isinstance(inputs, (str, Path)) and str(inputs):
         path = Path(inputs)
-        yield from [path] if _is_file(path) else (file for file in path.rglob("*") if file.is_file())
+        yield from [path] if _is_input(path) else (file for file in path.rglob("*") if file.is_file())
+
+
+def _is_input(path: Path) -> bool:
+    """Whether a path is a file, or a folder that is one image."""
+    return _is_file(path) or is_dicom_folder(path)
 
 
 def _is_file(path: Path) -> bool:

@@ -21,7 +21,7 @@ from .datasets.phantoms import (
 )
 from .folds import read_split, split_cases
 from .hashes import HashCache, content_hash
-from .image_io import AtomicNibabelWriter, CheckedReader
+from .image_io import AtomicNibabelWriter, CheckedReader, name_of_output
 from .intensity import IntensityScaling
 from .io import (
     Grid,
@@ -115,6 +115,7 @@ __all__ = [
     "load_mask",
     "load_volume",
     "msd_folder",
+    "name_of_output",
     "patients_of",
     "prediction_path",
     "prepare_abdomenct1k",

@@ -17,9 +17,11 @@ def images_of(item: Mapping[str, Any]) -> list[str]:
 
 
 def case_name(path: str | Path) -> str:
-    """Case name of a volume's file: "la_003" for imagesTr/la_003.nii.gz."""
-    name = Path(path).name
-    return name.removesuffix(".gz").rpartition(".")[0] or name
+    """Case name of an image: "la_003" for imagesTr/la_003.nii.gz, all of its name for the folder of a DICOM series."""
+    path = Path(path)
+    if path.is_dir():  # identifiers of DICOM series have dots
+        return path.name
+    return path.name.removesuffix(".gz").rpartition(".")[0] or path.name
 
 
 def prediction_path(folder: str | Path, item: Mapping[str, Any]) -> Path:

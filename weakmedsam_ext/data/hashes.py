@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import time
 from pathlib import Path
 
 from .io import file_hash, read_json, write_json
+from .volume_formats import visible_files
 
 __all__ = ["HashCache", "content_hash"]
 
@@ -29,16 +32,15 @@ class HashCache:
         self._known = self._read()
 
     def __call__(self, path: str | Path) -> str:
-        """Hash a file, see `content_hash`."""
+        """Hash a file or a folder that is one image, see `content_hash`."""
         name = os.path.abspath(path)
-        stat = os.stat(name) if os.path.isfile(name) else None
-        state = None if stat is None else [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        state, newest = _state(Path(name))
         known = self._known.get(name)
         if known is not None and known[:3] == state:
             return str(known[3])
         # the state from before the file is read: what is written meanwhile is noticed next time
         digest = _MEMORY(name) if self is not _MEMORY else file_hash(path)
-        if state is not None and time.time_ns() - state[1] >= SETTLED_NS:
+        if state is not None and time.time_ns() - newest >= SETTLED_NS:
             self._known[name] = [*state, digest]
             self._write()
         return digest
@@ -60,13 +62,28 @@ class HashCache:
             pass
 
 
+def _state(path: Path) -> tuple[list | None, int]:
+    """What changes with a file, or with the files of a folder, and the last modification in nanoseconds."""
+    files = visible_files(path) if path.is_dir() else [path] if path.is_file() else []
+    stats = [os.stat(file) for file in files]
+    states = [[stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for stat in stats]
+    newest = max((stat.st_mtime_ns for stat in stats), default=0)
+    if not files or not path.is_dir():
+        return (states[0] if files else None), newest
+    # one entry a folder: a series has hundreds of files
+    named = json.dumps([[file.name, *state] for file, state in zip(files, states, strict=True)])
+    return [sum(stat.st_size for stat in stats), newest, hashlib.sha256(named.encode()).hexdigest()[:32]], newest
+
+
 _MEMORY = HashCache()
 
 
 def content_hash(path: str | Path) -> str:
     """SHA-256 of a file as 32 hexadecimal digits; within a process, an unchanged file is read once.
 
+    The hash of a folder is that of the names and hashes of its files.
+
     Raises:
-        FileNotFoundError: when there is no such file.
+        FileNotFoundError: when there is no such file, or no file in the folder.
     """
     return _MEMORY(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,16 @@ from monai.config import NdarrayOrTensor, PathLike
 from monai.data import ImageReader, NibabelWriter
 from monai.utils import MetaKeys, ensure_tuple
 
+from .cases import case_name
 from .io import check_same_grid, decode_volume, naming_full_disk, volume_of
 
-__all__ = ["AtomicNibabelWriter", "CheckedReader"]
+__all__ = ["AtomicNibabelWriter", "CheckedReader", "name_of_output"]
 
 
 class CheckedReader(ImageReader):
-    """Reader of 3-D volumes that refuses damaged files and NaN with a one-sentence error, see `load_volume`.
+    """Reader of NIfTI, NRRD, MetaImage, DICOM, PNG and JPEG as 3-D volumes, see `load_volume`.
+
+    It refuses damaged files and NaN with a one-sentence error.
 
     {"_target_": "LoadImaged", "keys": "image", "reader": "weakmedsam_ext.data.CheckedReader"}
     """
@@ -40,9 +43,8 @@ class CheckedReader(ImageReader):
             the voxels, float32, and MONAI's metadata.
 
         Raises:
-            FileNotFoundError: when there is no such file.
-            ValueError: when it is damaged, no medical volume or not 3-D, or holds NaN or infinity; also when several
-                lie on different grids.
+            FileNotFoundError: see `load_volume`.
+            ValueError: see `load_volume`; also when several files lie on different grids.
         """
         if not isinstance(img, tuple):
             return decode_volume(img)
@@ -52,6 +54,22 @@ class CheckedReader(ImageReader):
             check_same_grid(first, other)
         _, meta = decoded[0]
         return np.stack([array for array, _ in decoded], axis=-1), {**meta, MetaKeys.ORIGINAL_CHANNEL_DIM: -1}
+
+
+def name_of_output(meta: Mapping[str, Any], transform: Any = None) -> dict[str, Any]:
+    """Name of a saved file, for `output_name_formatter` of `SaveImage`: that of its image, all of a folder's name.
+
+    MONAI takes what follows the last dot for an ending, also in the name of a DICOM folder.
+
+    Args:
+        meta: metadata of the array to save.
+        transform: the `SaveImage` that asks.
+
+    Returns:
+        "subject" and "idx", for its folder layout.
+    """
+    subject = case_name(str(meta.get("filename_or_obj", getattr(transform, "_data_index", 0))))
+    return {"subject": f"{subject}.nii.gz", "idx": meta.get("patch_index")}
 
 
 class AtomicNibabelWriter(NibabelWriter):

@@ -18,6 +18,19 @@ import numpy as np
 from monai.data import ITKReader, NibabelReader
 
 from .cases import images_of
+from .volume_formats import (
+    DICOM,
+    ITK,
+    NIFTI,
+    PICTURES,
+    check_grey,
+    is_dicom,
+    is_picture,
+    is_volume_file,
+    read_dicom,
+    read_picture,
+    visible_files,
+)
 
 __all__ = [
     "Grid",
@@ -37,9 +50,6 @@ __all__ = [
     "write_nifti",
 ]
 
-# formats that keep header and voxels in one file, so that its hash says everything; all of them hold numbers, no code
-NIFTI = (".nii.gz", ".nii")
-ITK = (".nrrd", ".mha")
 AFFINE_TOLERANCE = 1e-3  # mm; headers store single precision
 
 
@@ -128,10 +138,17 @@ def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
 def file_hash(path: str | Path) -> str:
     """SHA-256 of a file's content as 32 hexadecimal digits; `content_hash` remembers it.
 
+    That of a folder, which is one image, is the SHA-256 of the names and hashes of its files, without hidden ones.
+
     Raises:
-        FileNotFoundError: when there is no such file.
+        FileNotFoundError: when there is no such file, or no file in the folder.
     """
     path = Path(path)
+    if path.is_dir():
+        hashes = [[file.name, file_hash(file)] for file in visible_files(path)]
+        if not hashes:
+            raise FileNotFoundError(f"{path} is a folder without files; correct the path.")
+        return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:32]
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; correct the path, or download the file again.")
     digest = hashlib.sha256()
@@ -169,14 +186,17 @@ def load_volume(path: str | Path) -> Volume:
     """Read a medical volume as float32 and check it.
 
     Args:
-        path: NIfTI (.nii, .nii.gz), NRRD (.nrrd) or MetaImage (.mha).
+        path: NIfTI (.nii, .nii.gz), NRRD (.nrrd) or MetaImage (.mha); a folder that holds one DICOM series, or one
+            DICOM file; PNG or JPEG (.png, .jpg, .jpeg), a volume of one slice, in which colour has become luminance,
+            the mean of the channels.
 
     Returns:
         the volume, axes as stored, affine in RAS.
 
     Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when the file is damaged, no medical volume or not 3-D, or holds NaN or infinity.
+        FileNotFoundError: when there is no such file, or no DICOM file in the folder.
+        ValueError: when the file is damaged, no medical volume or not 3-D, holds complex numbers, colour (other than
+            PNG and JPEG), NaN or infinity, or a folder holds several DICOM series or one with missing slices.
     """
     return volume_of(path, *decode_volume(path))
 
@@ -191,8 +211,9 @@ def decode_volume(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
     """Voxels and MONAI's metadata of a medical volume, checked as `load_volume` says."""
     path = _existing(path)
     try:
-        reader = NibabelReader() if str(path).endswith(NIFTI) else ITKReader()
-        array, meta = reader.get_data(reader.read(path))
+        array, meta = _decoded(path)
+        if np.iscomplexobj(array):
+            raise TypeError("its voxels are complex numbers")
         array = np.asarray(array, dtype=np.float32)
     except Exception as error:  # damaged files raise whatever zlib, nibabel or ITK meet first
         raise _unreadable(path, error) from error
@@ -201,6 +222,19 @@ def decode_volume(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
         count = int(np.count_nonzero(~np.isfinite(array)))
         raise ValueError(f"{path}: {count} voxels are NaN or infinite; replace them, or export the volume again.")
     return array, meta
+
+
+def _decoded(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """Voxels and metadata as a reader gives them."""
+    if path.is_dir() or is_dicom(path):
+        return read_dicom(path)
+    if is_picture(path):
+        return read_picture(path)
+    reader = NibabelReader() if str(path).endswith(NIFTI) else ITKReader()
+    image = reader.read(path)
+    if isinstance(reader, ITKReader):
+        check_grey(image, path)
+    return reader.get_data(image)
 
 
 def load_mask(path: str | Path) -> Volume:
@@ -248,6 +282,8 @@ def read_grid(path: str | Path) -> Grid:
 def check_same_grid(image: Grid, mask: Grid) -> None:
     """Check that a mask lies on the voxels of its image.
 
+    Pictures (PNG, JPEG) have no place in space, so only the shape counts where one of both is a picture.
+
     Raises:
         ValueError: when the shapes or the affines differ.
     """
@@ -256,6 +292,8 @@ def check_same_grid(image: Grid, mask: Grid) -> None:
             f"{mask.path}: expected the shape {image.shape} of {image.path}, but got {mask.shape}; "
             "resample the mask to the image with nearest, or pair the right files."
         )
+    if is_picture(image.path) or is_picture(mask.path):
+        return
     if not np.allclose(image.affine, mask.affine, atol=AFFINE_TOLERANCE):
         raise ValueError(
             f"{mask.path}: its affine differs from that of {image.path} by up to "
@@ -265,14 +303,17 @@ def check_same_grid(image: Grid, mask: Grid) -> None:
 
 def _existing(path: str | Path) -> Path:
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; correct the path, or download the file again.")
-    if not str(path).endswith(NIFTI + ITK):
-        raise ValueError(f"{path}: expected a medical volume ({', '.join(NIFTI + ITK)}); convert it to .nii.gz.")
+    if not (path.is_dir() or is_volume_file(path) or is_dicom(path)):
+        known = ", ".join((*NIFTI, *ITK, DICOM, *PICTURES))
+        raise ValueError(f"{path}: expected a medical volume ({known}, or a DICOM folder); convert it to .nii.gz.")
     return path
 
 
-def _unreadable(path: Path, error: Exception) -> ValueError:
+def _unreadable(path: Path, error: Exception) -> Exception:
+    if isinstance(error, (FileNotFoundError, ValueError)) and str(error).startswith(str(path)):
+        return error  # a sentence already
     reason = " ".join(str(error).split()) or type(error).__name__
     return ValueError(f"{path} is damaged or no medical volume ({reason[-200:]}); download or export it again.")
 

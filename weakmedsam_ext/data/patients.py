@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from .csv_table import changed_by_spreadsheet, read_table
 
 __all__ = ["patients_of"]
 
@@ -19,7 +20,7 @@ def patients_of(names: Sequence[str], groups: str | Path | None) -> dict[str, st
         names: of the cases.
         groups: a regular expression whose first group, or whole match without one, is the patient in the name of a case
             (`"^(BraTS19_\w+?_\d+)_"`); or the path of a CSV file with the columns case and patient, which ends in
-            ".csv". Without, every case is a patient of its own.
+            ".csv", see `read_table`. Without, every case is a patient of its own.
 
     Returns:
         case -> patient.
@@ -33,7 +34,7 @@ def patients_of(names: Sequence[str], groups: str | Path | None) -> dict[str, st
     if str(groups).endswith(".csv"):
         table = _read_table(Path(groups).expanduser())
         found = {name: table.get(name, "") for name in names}
-        remedy = f"add a row for it to {groups}"
+        remedy = _remedy(table, next((name for name in names if not found[name]), ""), groups)
     else:
         found = {name: _first_group(_pattern(str(groups)), name) for name in names}
         remedy = f"the pattern {groups!r} does not match it; correct the pattern, or give a CSV file"
@@ -59,16 +60,17 @@ def _read_table(path: Path) -> Mapping[str, str]:
     """Case -> patient of a CSV file."""
     if not path.is_file():
         raise FileNotFoundError(f"groups: {path} does not exist; give a CSV file with the columns case,patient.")
+    content = read_table(path, COLUMNS)
+    if content.lacking(COLUMNS):
+        raise ValueError(f"{path}: expected the columns case,patient, but got {content.header}; add them.")
     table: dict[str, str] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets put a byte order mark first
-            reader = csv.DictReader(file)
-            if not set(COLUMNS) <= set(reader.fieldnames or ()):
-                raise ValueError(f"{path}: expected the columns case,patient, but got {reader.fieldnames}; add them.")
-            for row in reader:
-                case, patient = ((row[key] or "").strip() for key in COLUMNS)
-                if table.setdefault(case, patient) != patient:
-                    raise ValueError(f"{path}: case {case!r} has two patients; keep one row for it.")
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no CSV file ({error}); save it as comma separated UTF-8 text.") from error
+    for _, row in content.rows:
+        if table.setdefault(row["case"], row["patient"]) != row["patient"]:
+            raise ValueError(f"{path}: case {row['case']!r} has two patients; keep one row for it.")
     return table
+
+
+def _remedy(table: Mapping[str, str], lacking: str, groups: str | Path) -> str:
+    """What helps a case that a table lacks."""
+    changed = (changed_by_spreadsheet(text, [lacking]) for text in table)
+    return next((told for told in changed if told), f"add a row for it to {groups}")

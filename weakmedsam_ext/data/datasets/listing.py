@@ -12,16 +12,18 @@ from ..folds import read_split, split_cases
 from .abdomenct1k import is_abdomenct1k, list_abdomenct1k
 from .brats2019 import is_brats2019, list_brats2019
 from .decathlon import decathlon_cases, is_decathlon
+from .image_folder import is_image_folder, list_image_folder
 
 __all__ = ["LAYOUTS", "images_only", "list_cases", "split_dataset"]
 
 Case = dict[str, Any]
 
-# layout -> whether a folder has it
+# layout -> whether a folder has it; the first that fits is taken
 LAYOUTS: dict[str, Callable[[Path], bool]] = {
     "decathlon": is_decathlon,
     "abdomenct1k": is_abdomenct1k,
     "brats2019": is_brats2019,
+    "folder": is_image_folder,
 }
 
 
@@ -32,10 +34,10 @@ def list_cases(
     check_masks: bool = True,
     check_images: bool = True,
 ) -> list[Case]:
-    """List the cases of a data set as downloaded; no volume is opened.
+    """List the cases of a data set as downloaded, or of a folder of images; no volume is opened.
 
     Args:
-        dataset_dir: its folder.
+        dataset_dir: its folder; for images of one's own see `list_image_folder`.
         layout: one of `LAYOUTS`; found from what the folder holds without.
         modalities: which images of a case become channels, in their order, where a case has several: those of BraTS
             2019 are "flair", "t1", "t1ce" and "t2"; "flair" without.
@@ -58,7 +60,7 @@ def list_cases(
     if layout is None:
         raise FileNotFoundError(
             f"dataset_dir: {root} holds no data set in a layout that is known ({', '.join(LAYOUTS)}); give the folder "
-            "that holds dataset.json (as Task02_Heart does), HGG and LGG, or Image and Mask."
+            "that holds dataset.json (as Task02_Heart does), HGG and LGG, Image and Mask, or images of your own."
         )
     look_up_option(layout, list(LAYOUTS))
     if layout == "brats2019":
@@ -67,6 +69,8 @@ def list_cases(
         raise ValueError(f"modalities: expected one for a data set of layout {layout!r}, but got {list(modalities)}.")
     if layout == "abdomenct1k":
         return list_abdomenct1k(root)
+    if layout == "folder":
+        return list_image_folder(root)
     return decathlon_cases(root, check_masks=check_masks, check_images=check_images)
 
 

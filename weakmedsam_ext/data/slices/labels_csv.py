@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import csv
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..cases import images_of
+from ..csv_table import changed_by_spreadsheet, read_table
 from ..io import read_grid
 from .geometry import SliceGeometry
 from .labels import SliceLabels
@@ -33,12 +34,20 @@ def slice_labels_from_csv(
         la_001,1,left atrium
         la_001,2,left atrium;aorta
 
+    Where all cases have one slice, as pictures do, the column slice may be missing:
+
+        case,classes
+        photo_1.png,lesion
+        photo_2.png,
+
     Args:
-        csv_path: the file. Slices are counted from 0 in the order of the image file, as viewers show them, along the
-            array axis that is nearest to the anatomical one; classes are separated by ";", nothing means that no class
-            is visible.
-        cases: items with "case" and "image"; only the image's header is read, for the number of slices.
-        classes: names of all classes, in the order of the K-vectors.
+        csv_path: the file, as spreadsheets save it, see `read_table`. A case is its name, or the name of its file.
+            Slices are counted from 0 in the order of the image file, as viewers show them, along the array axis that is
+            nearest to the anatomical one; "3.0" is 3. Classes are separated by ";", "|" or ","; where that separates
+            the columns too, the classes of a row stand in double quotes. Nothing means that no class is visible.
+        cases: items with "case" and "image"; only the image's header is read where that is enough, for the number of
+            slices.
+        classes: names of all classes, in the order of the K-vectors; a name that holds a separator is not split there.
         output: where to write slice_labels.json; not written without.
         axis: anatomical direction of the slices: "axial", "coronal" or "sagittal".
 
@@ -48,29 +57,40 @@ def slice_labels_from_csv(
     Raises:
         FileNotFoundError: when there is no such file.
         ValueError: when a column, a case or a slice is missing, a row is given twice, a class or a case is unknown, or
-            a slice lies outside its volume.
+            a slice lies outside its volume. Names that a spreadsheet may have changed are told, not guessed.
     """
     csv_path = Path(csv_path)
+    table = read_table(csv_path, COLUMNS)
     geometries = {item["case"]: SliceGeometry.of_grid(read_grid(images_of(item)[0]), 1, axis) for item in cases}
     num_slices = {case: geometry.num_slices for case, geometry in geometries.items()}
+    missing_columns = table.lacking(COLUMNS)
+    if missing_columns == ["slice"] and set(num_slices.values()) == {1}:
+        missing_columns = []
+    if missing_columns:
+        raise ValueError(
+            f"{csv_path}: columns {sorted(missing_columns)} are missing; expected the header {','.join(COLUMNS)}."
+        )
+    names = {Path(images_of(item)[0]).name: item["case"] for item in cases} | {case: case for case in num_slices}
     rows: dict[str, dict[int, tuple[str, ...]]] = {case: {} for case in num_slices}
-    for line, (case, text, names) in _read_rows(csv_path):
+    for line, row in table.rows:
         where = f"{csv_path}, line {line}"
-        if case not in rows:
+        if row["case"] not in names:
+            changed = changed_by_spreadsheet(row["case"], rows)
+            expected = changed or f"expected one of the data set, for example {_some(rows)}"
+            raise ValueError(f"{where}: unknown case {row['case']!r}; {expected}.")
+        case = names[row["case"]]
+        index = _slice_number(row.get("slice", ""), num_slices[case])
+        if index is None:
             raise ValueError(
-                f"{where}: unknown case {case!r}; expected one of the data set, for example {_some(rows)}."
+                f"{where}: slice {row.get('slice')!r} of {case} is out of range; expected 0 to {num_slices[case] - 1}."
             )
-        if not text.isdecimal() or int(text) >= num_slices[case]:
-            raise ValueError(
-                f"{where}: slice {text!r} of {case} is out of range; expected 0 to {num_slices[case] - 1}."
-            )
-        visible = {name.strip() for name in names.split(";")} - {""}
+        visible = _visible(row["classes"], classes)
         unknown = visible - set(classes)
         if unknown:
             raise ValueError(f"{where}: unknown classes {sorted(unknown)}; expected some of {list(classes)}.")
-        if int(text) in rows[case]:
-            raise ValueError(f"{where}: slice {text} of {case} has two rows; keep one of them.")
-        rows[case][int(text)] = tuple(name for name in classes if name in visible)
+        if index in rows[case]:
+            raise ValueError(f"{where}: slice {index} of {case} has two rows; keep one of them.")
+        rows[case][index] = tuple(name for name in classes if name in visible)
     for case, slices in rows.items():
         missing = sorted(set(range(num_slices[case])) - set(slices))
         if missing:
@@ -88,20 +108,19 @@ def slice_labels_from_csv(
     return labels
 
 
-def _read_rows(path: Path) -> list[tuple[int, tuple[str, str, str]]]:
-    """Line number and stripped columns of every row."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; give a CSV file with the columns {', '.join(COLUMNS)}.")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets put a byte order mark first
-            reader = csv.DictReader(file)
-            rows = [(reader.line_num, {key: (row.get(key) or "").strip() for key in COLUMNS}) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no CSV file ({error}); save it as comma separated UTF-8 text.") from error
-    missing = set(COLUMNS) - set(reader.fieldnames or ())
-    if missing:
-        raise ValueError(f"{path}: columns {sorted(missing)} are missing; expected the header {','.join(COLUMNS)}.")
-    return [(line, (row["case"], row["slice"], row["classes"])) for line, row in rows]
+def _slice_number(text: str, num_slices: int) -> int | None:
+    """Number of a slice, which spreadsheets may write as 3.0 or 3,0; None when it is none of the volume."""
+    if not text and num_slices == 1:
+        return 0
+    found = re.fullmatch(r"(\d+)([.,]0*)?", text, re.ASCII)
+    return int(found[1]) if found and int(found[1]) < num_slices else None
+
+
+def _visible(text: str, classes: Sequence[str]) -> set[str]:
+    """Names in a text, split at the separators that are in no class name."""
+    separators = "".join(one for one in ";|," if not any(one in name for name in classes))
+    parts = re.split(f"[{separators}]", text) if separators else [text]
+    return {part.strip() for part in parts} - {""}
 
 
 def _some(values: Sequence[object] | Mapping[str, object]) -> str:
