@@ -167,3 +167,22 @@ def test_figures_of_every_second_slice(study, tmp_path):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.glob("*.png"))
     with pytest.raises(ValueError, match="every: expected at least 1, but got 0"):
         PseudoLabelFigures(labeler, tmp_path, ["atrium"], every=0)
+
+
+def test_maps_are_refined_as_volumes_before_they_become_masks(study, tmp_path):
+    cases, store, labels = study
+    seen = []
+
+    def refine(maps, image, spacing):
+        seen.append((maps, image, spacing))
+        return maps.roll(1, dims=-1)  # to the next slice
+
+    run(PseudoLabelWriter(cases, store, labels, tmp_path / "out", refine=refine), store, labels, left_half)
+    assert len(seen) == 2  # a case without any visible class needs none
+    maps, image, spacing = seen[0]
+    assert maps.shape == image.shape == (1, 32, 32, 5)
+    torch.testing.assert_close(image[0, :, :, 3], store.image("a", 3)[0])
+    # the longer side, 20 voxels of 2 mm or 28 of 1.5 mm, has 32 pixels
+    assert spacing == pytest.approx((42 / 32, 42 / 32, 3.0), abs=0.1)
+    shown = np.asarray(nib.load(tmp_path / "out/a.nii.gz").dataobj).any((0, 1))
+    assert shown.tolist() == [False, False, True, True, False]

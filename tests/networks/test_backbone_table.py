@@ -83,8 +83,8 @@ def test_imagenet_backbone_has_the_published_weights_and_answers():
     features = network.encode_features(torch.rand(2, 1, 64, 64))
     assert features.shape == (2, network.feature_dim, 8, 8)
     random = EfficientNet.from_name("efficientnet-lite0")._conv_stem.weight
-    assert (network.stem[0].weight - random).abs().max() > 0.1
+    assert (network.trunk.stem[0].weight - random).abs().max() > 0.1
     # an edge detector of ImageNet answers an edge, whatever the brightness of a flat image
     flat, edge = torch.full((1, 1, 64, 64), 0.5), torch.zeros(1, 1, 64, 64)
     edge[..., 32:] = 1
-    assert network.stem(edge.expand(-1, 3, -1, -1)).std() > network.stem(flat.expand(-1, 3, -1, -1)).std()
+    assert network.trunk.stem(edge.expand(-1, 3, -1, -1)).std() > network.trunk.stem(flat.expand(-1, 3, -1, -1)).std()

@@ -248,3 +248,20 @@ def test_metadata_of_monai_do_no_harm(padded):
 def test_bad_masks_of_padding_are_refused(valid, message):
     with pytest.raises(ValueError, match=message):
         CAMPseudoLabeler(Maps(1))(torch.rand(1, 1, SIZE, SIZE), torch.ones(1, 1), valid)
+
+
+def test_maps_of_several_sizes_are_averaged():
+    pytest.importorskip("efficientnet_lite_pytorch", reason="needs the extra imagenet")
+    network = WeakMedSAMNet(build_network("efficientnet_lite0", img_size=64), 2, 2, head_bias=True)
+    network.eval()
+    image, label = torch.rand(1, 1, 64, 64), torch.ones(1, 2)
+
+    def cam(*scales):
+        labeler = CAMPseudoLabeler(network, walk_size=16, blur_kernel_size=1, scaling="logit", scales=scales)
+        with torch.no_grad():
+            return labeler.steps(image, label).cam.logit()
+
+    torch.testing.assert_close(cam(1.0, 1.5), (cam(1.0) + cam(1.5)) / 2, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(cam(1.0), cam(1.5), atol=1e-3)
+    with pytest.raises(ValueError, match="scales: expected"):
+        CAMPseudoLabeler(network, scales=(0,))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class PseudoLabelWriter:
         threshold: above which a voxel belongs to a class, see `CAMPseudoLabeler`.
         run_key: of what the pseudo-labels depend on; files of another run are replaced.
         pred_key: where an engine's output items hold the soft maps (K, H, W).
+        refine: called with the soft maps (K, H, W, slices) of a case, its image (C, H, W, slices) and the voxel size in
+            mm along H, W and slices; gives better maps, such as `SeededRandomWalk`.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class PseudoLabelWriter:
         threshold: float = 0.5,
         run_key: RunKey | None = None,
         pred_key: str = "pred",
+        refine: Callable[[Tensor, Tensor, Sequence[float]], Tensor] | None = None,
     ) -> None:
         self.images = {item["case"]: images_of(item)[0] for item in cases}
         self.store = store
@@ -56,6 +59,7 @@ class PseudoLabelWriter:
         self.threshold = threshold
         self.run_key = run_key
         self.pred_key = pred_key
+        self.refine = refine
         self._visible = {case: set(np.flatnonzero(labels.matrix(case).any(1)).tolist()) for case in self.images}
         self._slices: dict[str, dict[int, Tensor]] = {}
 
@@ -113,5 +117,10 @@ class PseudoLabelWriter:
         maps = torch.zeros(geometry.num_slices, num_classes, size, size)
         for index, soft in slices.items():
             maps[index] = soft
+        grid = read_grid(self.images[case])
+        if self.refine is not None and slices:
+            stacked = torch.from_numpy(self.store[case].astype(np.float32)).reshape(len(maps), -1, size, size)
+            refined = self.refine(maps.permute(1, 2, 3, 0), stacked.permute(1, 2, 3, 0), geometry.spacing(grid))
+            maps = refined.permute(3, 0, 1, 2)
         mask = geometry.from_planes(soft_to_mask(geometry.to_planes(maps), self.threshold))[0]
-        write_nifti(mask.numpy(), read_grid(self.images[case]).affine, self.path(case))
+        write_nifti(mask.numpy(), grid.affine, self.path(case))

@@ -18,7 +18,7 @@ from .click_initialization import init_click_attention
 from .click_net import ClickNet
 from .click_segmenter import ClickSegmenter
 from .efficient_sam import EfficientSAM
-from .efficientnet_lite import EfficientNetLite
+from .efficientnet_lite import EfficientNetLite, EfficientNetLiteEncoder
 from .factory import NETWORKS, build_network
 from .mask_discriminator import MaskDiscriminator
 from .mean_teacher import MeanTeacher
@@ -28,6 +28,7 @@ from .prompter import SINGLE_CLICK_MASKS, Prompter, check_single_click_mask, res
 from .sam_med3d import SAMMed3D
 from .sam_vit import SAMViT
 from .samus import SAMUS
+from .segmenters import SEGMENTERS, build_segmenter
 from .thin_vnet import ThinVNet
 from .weakmedsam_net import TRAINABLE_POLICIES, WeakMedSAMNet, set_trainable
 
@@ -47,6 +48,7 @@ __all__ = [
     "ClickNet",
     "ClickSegmenter",
     "EfficientNetLite",
+    "EfficientNetLiteEncoder",
     "EfficientSAM",
     "MaskDiscriminator",
     "MeanTeacher",
@@ -62,6 +64,7 @@ __all__ = [
     "backbone_default",
     "build_backbone",
     "build_network",
+    "build_segmenter",
     "build_prompter",
     "check_single_click_mask",
     "check_weights",

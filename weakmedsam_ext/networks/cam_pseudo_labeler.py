@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ from .weakmedsam_net import encode_features
 __all__ = ["CAMPseudoLabeler", "PseudoLabelSteps"]
 
 WEIGHT_EPS = 1e-6
+SIZE_STEP = 32  # pixels
 
 
 class PseudoLabelSteps(NamedTuple):
@@ -60,6 +61,8 @@ class CAMPseudoLabeler(nn.Module):
             nothing across images; "logit" takes the sigmoid, so that 0.5 is where the classifier itself decides. It
             wants a class head with bias.
         flip: average the maps of the image and of its mirror image.
+        scales: average the maps of the image at these sizes, relative to its own; others than 1 want a classifier that
+            takes any size.
         output: "soft" or "mask", what a call returns.
 
     Raises:
@@ -77,12 +80,15 @@ class CAMPseudoLabeler(nn.Module):
         output: str = "soft",
         scaling: str = "minmax",
         flip: bool = False,
+        scales: Sequence[float] = (1.0,),
     ) -> None:
         super().__init__()
         if blur_kernel_size < 1 or blur_kernel_size % 2 == 0:
             raise ValueError(f"blur_kernel_size: expected an odd number of pixels, but got {blur_kernel_size}.")
         if not 0 < threshold < 1:
             raise ValueError(f"threshold: expected a value between 0 and 1, but got {threshold}.")
+        if not scales or min(scales) <= 0:
+            raise ValueError(f"scales: expected at least one positive number, but got {scales}.")
         self.cam_network = cam_network
         self.affinity = affinity
         self.walk = walk or AffinityRandomWalk()
@@ -91,6 +97,7 @@ class CAMPseudoLabeler(nn.Module):
         self.output: str = look_up_option(output, ("soft", "mask"))
         self.scaling: str = look_up_option(scaling, ("minmax", "logit"))
         self.flip = flip
+        self.scales = tuple(scales)
         # OpenCV's sigma for a kernel size, which the released code relies on
         sigma = 0.3 * ((blur_kernel_size - 1) / 2 - 1) + 0.8
         offsets = torch.arange(blur_kernel_size) - blur_kernel_size // 2
@@ -117,33 +124,35 @@ class CAMPseudoLabeler(nn.Module):
     def steps(self, image: Tensor, class_label: Tensor, valid: Tensor | None = None) -> PseudoLabelSteps:
         """Pseudo-label slices and return every step; arguments as for a call."""
         image, class_label = plain_tensor(image), plain_tensor(class_label)
-        cam, embedding = self._cam(image)
+        valid = _checked_valid(valid, image)
+        cam, embedding = self._cam(image, valid)
         if tuple(class_label.shape) != tuple(cam.shape[:2]):
             raise ValueError(f"class_label: expected shape {tuple(cam.shape[:2])}, but got {tuple(class_label.shape)}.")
         if not ((class_label == 0) | (class_label == 1)).all():
             raise ValueError("class_label: expected 0 or 1 for every class, but got other values.")
-        valid = _checked_valid(valid, image)
         cells = _valid_cells(valid, self.walk_size)
-        cam = self._scaled(_resize(cam, self.walk_size, _valid_cells(valid, cam.shape[-1])), cells)
+        cam = self._scaled(cam, cells)
         guide = self._guide(image, embedding, valid)
         refined = cam if guide is None else self.walk(cam, guide, cells)
         soft = self._soft(refined, image.shape[-1], cells, valid) * (class_label > 0)[..., None, None]
         return PseudoLabelSteps(cam, guide, refined, soft, soft_to_mask(soft, self.threshold))
 
-    def _cam(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Unscaled maps, and the embedding where the classifier's backbone is prompted too."""
+    def _cam(self, image: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Unscaled maps on the walk's grid, and the embedding where the classifier's backbone is prompted too."""
         network: Any = self.cam_network
-        embedding = None
-        shared = self.affinity is not None and self.affinity.backbone is network.backbone
-        if shared:
-            features, embedding = network.backbone.encode(image)
-        else:
-            features = encode_features(network.backbone, image)
-        cam = network.class_head(features).float()
-        if self.flip:  # the first axis of a slice runs from left to right
-            mirrored = encode_features(network.backbone, image.flip(2))
-            cam = (cam + network.class_head(mirrored).float().flip(2)) / 2
-        return cam, embedding
+        embedding, maps = None, []
+        for scale in self.scales:
+            sized = image if scale == 1 else _rescaled(image, scale)
+            if scale == 1 and self.affinity is not None and self.affinity.backbone is network.backbone:
+                features, embedding = network.backbone.encode(sized)
+            else:
+                features = encode_features(network.backbone, sized)
+            cam = network.class_head(features).float()
+            if self.flip:  # the first axis of a slice runs from left to right
+                mirrored = encode_features(network.backbone, sized.flip(2))
+                cam = (cam + network.class_head(mirrored).float().flip(2)) / 2
+            maps.append(_resize(cam, self.walk_size, _valid_cells(valid, cam.shape[-1])))
+        return torch.stack(maps).mean(0), embedding
 
     def _scaled(self, maps: Tensor, valid: Tensor | None) -> Tensor:
         if self.scaling == "minmax":
@@ -210,6 +219,12 @@ def _valid_cells(valid: Tensor | None, size: int) -> Tensor | None:
 def _resize(maps: Tensor, size: int, valid: Tensor | None) -> Tensor:
     """Resize maps (B, K, h, w); values where `valid`, bool (B, 1, h, w), is False take no part."""
     return _weighted(lambda x: F.interpolate(x, (size, size), mode="bilinear", align_corners=False), maps, valid)
+
+
+def _rescaled(image: Tensor, scale: float) -> Tensor:
+    """Images of another size, a multiple of what classifiers want."""
+    size = [max(round(scale * side / SIZE_STEP), 1) * SIZE_STEP for side in image.shape[2:]]
+    return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=scale < 1)
 
 
 def _without_padding(maps: Tensor, valid: Tensor | None) -> Tensor:

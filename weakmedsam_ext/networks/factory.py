@@ -92,6 +92,8 @@ def build_network(
         TypeError: when the network has no such argument.
     """
     network_class, arguments = NETWORKS[look_up_option(name, list(NETWORKS))]
+    if network_class is EfficientNetLite:
+        arguments = {**arguments, "pretrained": pretrained and not checkpoint}
     network = network_class(**{**arguments, **overrides})
     if checkpoint:
         load_checkpoint(network, checkpoint)
@@ -100,8 +102,4 @@ def build_network(
         if pretrained:
             load_shipped_weights(network, name)
         return network
-    if isinstance(network, EfficientNetLite):
-        if pretrained:
-            network.load_imagenet_weights()
-        return network
-    return init_click_attention(network)
+    return network if isinstance(network, EfficientNetLite) else init_click_attention(network)

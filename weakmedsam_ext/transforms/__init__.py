@@ -10,6 +10,7 @@ from .image_level_label import ImageLevelLabel, ImageLevelLabelD, ImageLevelLabe
 from .mask_regions import MaskRegions, MaskRegionsD, MaskRegionsd, MaskRegionsDict
 from .resize_slices import ResizeSlices, ResizeSlicesD, ResizeSlicesd, ResizeSlicesDict
 from .scale_volume_intensity import ScaleVolumeIntensity, ScaleVolumeIntensityd
+from .seeded_random_walk import SeededRandomWalk, SeededRandomWalkD, SeededRandomWalkd, SeededRandomWalkDict
 from .slice_wise import SliceWise, SliceWiseD, SliceWised, SliceWiseDict
 from .square_pad import SquarePad, SquarePadD, SquarePadd, SquarePadDict
 
@@ -46,6 +47,10 @@ __all__ = [
     "ResizeSlicesd",
     "ScaleVolumeIntensity",
     "ScaleVolumeIntensityd",
+    "SeededRandomWalk",
+    "SeededRandomWalkD",
+    "SeededRandomWalkDict",
+    "SeededRandomWalkd",
     "SliceWise",
     "SliceWiseD",
     "SliceWiseDict",

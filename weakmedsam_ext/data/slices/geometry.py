@@ -110,6 +110,11 @@ class SliceGeometry:
         valid[slice(*self.window[0]), slice(*self.window[1])] = True
         return valid
 
+    def spacing(self, grid: Grid) -> tuple[float, float, float]:
+        """Voxel size of the network's input in mm: along rows, columns and the stack of slices."""
+        rows, columns = (n * size / self.img_size for n, size in zip(self.padded, self.pixel, strict=True))
+        return rows, columns, voxel_size(grid.affine)[self.axes[2]]
+
     def file_index(self, index: int) -> int:
         """Convert a slice number to that of the file, which viewers show, or back; both count from 0."""
         return self.num_slices - 1 - index if self.flips[2] else index
