@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -94,6 +95,7 @@ def run(bundle, dataset_dir, output_dir, **settings):
     pipeline = workflow.parser.get_parsed_content("pipeline")
     pipeline.stages = [stage for stage in pipeline.stages if stage["name"] in STAGES]
     pipeline.run()
+    gc.collect()  # engines and handlers hold each other, and with them full-size networks
 
 
 def check_training(start, path):
