@@ -77,6 +77,17 @@ def test_a_class_that_others_cover_keeps_its_peak():
     assert (mask[1] == 1).all()  # absent: its map is zero
 
 
+@pytest.mark.parametrize("height", [0.4, 0.8])
+def test_classes_with_one_peak_do_not_take_it_from_each_other(height):
+    """As organs side by side have it where the classifier sees coarsely: all of them below or above the threshold."""
+    soft = torch.rand(1, 4, 8, 8, generator=torch.manual_seed(0)) / 10
+    soft[..., 5, 2] = height
+    mask = soft_to_mask(soft, 0.5)[0, 0]
+    assert sorted(mask[mask > 0].tolist()) == [1, 2, 3, 4] and mask[5, 2] == 1
+    soft[..., torch.arange(64).view(8, 8) != 5 * 8 + 2] = 0  # there is one pixel only: one class has it
+    assert soft_to_mask(soft, 0.5).count_nonzero() == 1
+
+
 def test_a_batch_equals_its_images_one_by_one(four_classes):
     labeler = CAMPseudoLabeler(Maps(4))
     images, labels = torch.cat([four_classes, four_classes.flip(1, 2)]), torch.tensor([[1, 1, 0, 1], [0, 1, 1, 0]])

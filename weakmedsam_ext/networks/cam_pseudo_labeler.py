@@ -19,6 +19,7 @@ __all__ = ["CAMPseudoLabeler", "PseudoLabelSteps"]
 
 WEIGHT_EPS = 1e-6
 SIZE_STEP = 32  # pixels
+LAST_CHOICE = 1e-6  # times the value of a pixel that a class takes only where its map is zero elsewhere
 
 
 class PseudoLabelSteps(NamedTuple):
@@ -182,16 +183,21 @@ class CAMPseudoLabeler(nn.Module):
 def soft_to_mask(soft: Tensor, threshold: float) -> Tensor:
     """Masks (B, 1, H, W) of soft maps (B, K, H, W): the class of the largest value where that exceeds the threshold.
 
-    A class whose map is positive somewhere, but which others cover entirely, gets the pixel of its maximum.
+    A class whose map is positive somewhere, but which others cover entirely, gets the pixel of its maximum, unless that
+    is all that another class has: then the next best one.
     """
     value, index = soft.max(dim=1, keepdim=True)
     mask = torch.where(value > threshold, index + 1, 0)
-    peaks = soft.flatten(2).argmax(-1)  # (B, K)
-    present = soft.flatten(2).amax(-1) > 0
-    flat = mask.flatten(1)  # a view
+    maps, flat = soft.flatten(2), mask.flatten(1)  # views
+    present = maps.amax(-1) > 0
     for k in range(soft.shape[1]):
         covered = present[:, k] & ~(flat == k + 1).any(1)
-        flat[covered, peaks[covered, k]] = k + 1
+        held = flat[covered]
+        sizes = torch.stack([(held == number).sum(1) for number in range(soft.shape[1] + 1)], 1)
+        last = (held > 0) & (sizes.gather(1, held) == 1)
+        wanted = maps[covered, k]
+        peaks = torch.where(last, LAST_CHOICE * wanted, wanted).argmax(-1)
+        flat[covered, peaks] = k + 1
     return mask.to(torch.uint8)
 
 

@@ -91,8 +91,10 @@ class SeededRandomWalk(Transform):
         best = logit.argmax(0)
         seeds = np.where((logit < self.background_logit).all(0) | ~present.any(0), BACKGROUND, 0)
         for k in range(len(soft)):
-            near = logit[k] >= logit[k].max((0, 1)) - self.seed_margin
-            seeds[near & bright & present[k] & (best == k)] = k + 2
+            highest = logit[k].max((0, 1))
+            # a class that others cover keeps its peak
+            near = ((logit[k] >= highest - self.seed_margin) & (best == k)) | (logit[k] == highest)
+            seeds[near & bright & present[k]] = k + 2
         return np.where(bright, seeds, BACKGROUND)
 
     def _walk(
