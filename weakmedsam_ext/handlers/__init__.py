@@ -8,6 +8,7 @@ from .prediction_figures import plot_prediction, write_prediction_figures
 from .pseudo_label_figures import PseudoLabelFigures, plot_pseudo_label
 from .pseudo_label_writer import PseudoLabelWriter
 from .resumable_epochs import ResumableEpochs
+from .step_figure import write_step_figure
 from .weights_loader import WeightsLoader
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "plot_pseudo_label",
     "write_click_figures",
     "write_prediction_figures",
+    "write_step_figure",
 ]

@@ -37,6 +37,7 @@ __all__ = [
     "COMBINATIONS",
     "NETWORKS",
     "SAMUS",
+    "SEGMENTERS",
     "SINGLE_CLICK_MASKS",
     "TRAINABLE_POLICIES",
     "AffinityRandomWalk",
