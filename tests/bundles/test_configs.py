@@ -28,7 +28,7 @@ def base_of(path):
     """Config that an overlay is merged into; None for a config that is read alone."""
     bundle = json.loads((path.parents[1] / "bundle.json").read_text())
     recipe = load_recipe(bundle["recipe"])
-    if path.stem in bundle["presets"]:
+    if path.stem in {**recipe.presets, **bundle.get("presets", {})}:
         return "pipeline"
     if path.stem in recipe.alternatives.get("choices", ()):
         return recipe.alternatives["of"]

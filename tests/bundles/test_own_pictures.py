@@ -36,7 +36,6 @@ def test_from_pictures_to_masks(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_pictures(tmp_path / "own")
     small = {name: value for name, value in SMALL.items() if name not in OTHERS}
-    small |= {"backbone": "efficientnet_lite0", "use_affinity": False, "blur_kernel_size": 3}
     settings = [part for name, value in small.items() for part in (f"--{name}", str(value))]
     command = ["create", "--recipe", "weakmedsam", "--output", "mine", "--dataset_dir", "own"]
     assert main([*command, "--class_map", "['disc']", "--labels_csv", "own/labels.csv", *settings]) == 0

@@ -73,7 +73,7 @@ def bundle_files(folder: str | Path, settings: Mapping[str, Any] | None = None) 
     builder = ConfigBuilder(recipe, own, bundle.get("parts", {}), where=str(path))
     configs = builder.all_configs()
     pipeline = configs[PIPELINE]
-    for name, preset in bundle.get("presets", {}).items():
+    for name, preset in {**recipe.presets, **bundle.get("presets", {})}.items():
         check_names(preset, pipeline, f"{path}: preset {name!r}")
         configs[name] = preset
     configs["metadata"] = _metadata(deep_merge(recipe.metadata, bundle.get("metadata", {})), builder.values)

@@ -46,6 +46,7 @@ class Recipe:
         overlays: config -> config that it is merged into at run time.
         alternatives: {"setting", "of", "choices"}: overlays of a config of which a setting chooses one.
         pipeline_names: setting -> its name in pipeline.json.
+        presets: name -> settings, for a config that a bundle may replace by a preset of that name.
         borrowed: config -> {"recipe", "config", "shared"}: a config of another recipe.
     """
 
@@ -59,6 +60,7 @@ class Recipe:
     overlays: dict[str, str] = field(default_factory=dict)
     alternatives: dict[str, Any] = field(default_factory=dict)
     pipeline_names: dict[str, str] = field(default_factory=dict)
+    presets: dict[str, dict[str, Any]] = field(default_factory=dict)
     borrowed: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
