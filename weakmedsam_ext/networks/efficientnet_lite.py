@@ -65,16 +65,18 @@ class _Trunk(nn.Module):
             mean = convolution.weight.detach().sum(1, keepdim=True) / in_channels
             convolution.weight = nn.Parameter(mean.repeat(1, in_channels, 1, 1))
             convolution.in_channels = in_channels
+        # TorchScript reads attributes, not names of the module
+        self.mean, self.std, self.last_blocks = PIXEL_MEAN, PIXEL_STD, list(LAST_BLOCKS)
         self.stem = nn.Sequential(convolution, whole._bn0, nn.ReLU6())
         self.blocks = nn.ModuleList(_Block(block) for block in whole._blocks[: LAST_BLOCKS[num_strides - 1] + 1])
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Features of each stride of images (B, C, H, W) in 0..1."""
-        x = self.stem((image - PIXEL_MEAN) / PIXEL_STD)
+        x = self.stem((image - self.mean) / self.std)
         features = []
         for number, block in enumerate(self.blocks):
             x = block(x)
-            if number in LAST_BLOCKS:
+            if number in self.last_blocks:
                 features.append(x)
         return features
 
