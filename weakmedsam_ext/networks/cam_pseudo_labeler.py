@@ -141,10 +141,11 @@ class CAMPseudoLabeler(nn.Module):
     def _cam(self, image: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Unscaled maps on the walk's grid, and the embedding where the classifier's backbone is prompted too."""
         network: Any = self.cam_network
+        shared = self.affinity is not None and self.affinity.backbone is network.backbone
         embedding, maps = None, []
         for scale in self.scales:
             sized = image if scale == 1 else _rescaled(image, scale)
-            if scale == 1 and self.affinity is not None and self.affinity.backbone is network.backbone:
+            if shared and scale == 1:
                 features, embedding = network.backbone.encode(sized)
             else:
                 features = encode_features(network.backbone, sized)
