@@ -57,6 +57,14 @@ def test_several_classes_share_the_volume():
     assert grown[0, 8, 10, 2] > 0.5 > grown[0, 15, 10, 2] and grown[2, 15, 10, 2] > 0.5 > grown[2, 8, 10, 2]
 
 
+def test_a_class_without_a_place_for_seeds_leaves_a_trace():
+    maps, image = scene()
+    image[..., 2] = 0  # dark
+    grown = SeededRandomWalk()(maps, image)
+    assert 0 < grown[0, :, :, 2].max() < 0.01 and grown[0, :, :, 2].argmax() == maps[0, :, :, 2].argmax()
+    assert grown[0, :, :, 3].max() > 0.99
+
+
 def test_slices_that_are_known_to_be_empty_and_air_stay_background():
     maps, image = scene()
     image[0, :8] = 0

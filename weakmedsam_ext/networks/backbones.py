@@ -36,6 +36,8 @@ class Backbone:
         cam_learning_rate: as classifier.
         trainable: what trains, see `set_trainable`.
         has_weights: whether it comes with trained weights; others need a checkpoint or pre-training.
+        cam_scales: sizes of the image whose class-activation maps are averaged, see `CAMPseudoLabeler`; most networks
+            take one size only.
     """
 
     img_size: int
@@ -44,6 +46,7 @@ class Backbone:
     cam_learning_rate: float = 5e-4
     trainable: str = "all"
     has_weights: bool = False
+    cam_scales: tuple[float, ...] = (1.0,)
 
 
 # The stride and the sizes of each network are in `NETWORKS`. What SAMUS adds to a SAM file starts untrained, so the
@@ -59,7 +62,9 @@ BACKBONES = {
     "sam_vit_tiny": Backbone(256, "sam_vit_tiny"),
     "efficient_sam_tiny": Backbone(128, "efficient_sam_tiny"),
     "click_net_2d": Backbone(128, "click_net_2d", has_weights=True),
-    "efficientnet_lite0": Backbone(160, "click_net_2d", cam_learning_rate=3e-4, has_weights=True),
+    "efficientnet_lite0": Backbone(
+        160, "click_net_2d", cam_learning_rate=3e-4, has_weights=True, cam_scales=(1.0, 1.4)
+    ),
 }
 
 

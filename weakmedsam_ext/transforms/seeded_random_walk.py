@@ -19,6 +19,7 @@ __all__ = ["SeededRandomWalk", "SeededRandomWalkD", "SeededRandomWalkDict", "See
 BACKGROUND = 1  # label of its seeds; class k has k + 2
 TOLERANCE = 1e-3  # of the linear solver
 TINY = 1e-9
+LAST_CHOICE = 1e-3  # times the map where a class has no seed: below any threshold, but there
 
 
 class SeededRandomWalk(Transform):
@@ -27,7 +28,8 @@ class SeededRandomWalk(Transform):
     In every slice, the places near the map's maximum are seeds of the class, and those where the map is very low are
     seeds of the background. A voxel in between belongs to the class whose seeds a random walk from there meets first;
     steps across edges of the image are unlikely. Unlike in a walk without seeds, what is sure stays, so that a small
-    object is not averaged away. Slices that are known to be empty are background. scikit-image solves it.
+    object is not averaged away; a class that finds no place for a seed in a slice keeps a trace of its map there.
+    Slices that are known to be empty are background. scikit-image solves it.
 
     Args:
         seed_margin: a class has its seeds where the logit of its map is at most this far below the slice's maximum.
@@ -82,7 +84,11 @@ class SeededRandomWalk(Transform):
             # what lies beyond the first and the last slice with a class is background anyway
             block = np.s_[..., max(shown[0] - 1, 0) : shown[-1] + 2]
             grown[block] = self._walk(seeds[block], picture[block], len(soft), spacing)
-        return convert_to_dst_type(grown * present, dst=convert_data_type(maps)[0], dtype=torch.float32)[0]
+        grown *= present
+        lost = present & (grown.max((1, 2), keepdims=True) == 0)
+        return convert_to_dst_type(
+            np.where(lost, LAST_CHOICE * soft, grown), dst=convert_data_type(maps)[0], dtype=torch.float32
+        )[0]
 
     def _seeds(self, soft: np.ndarray, present: np.ndarray, bright: np.ndarray) -> np.ndarray:
         """Labels of seeds (X, Y, Z), 0 where the walk decides."""
