@@ -12,14 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-__all__ = ["best_time", "machine", "report", "seconds", "synchronize"]
+__all__ = ["best_time", "dice", "machine", "report", "seconds", "synchronize"]
 
 
 def best_time(function: Callable[[], Any], repeats: int, device: str = "cpu") -> float:
     """Shortest wall-clock time of a call in seconds, after one call that is not counted."""
     function()
     return min(seconds(function, device) for _ in range(repeats))
+
+
+def dice(found: Tensor, wanted: Tensor) -> float:
+    """Dice of two masks, bool of one shape; 0 when both are empty."""
+    return float(2 * (found & wanted).sum() / (found.sum() + wanted.sum()).clamp(min=1))
 
 
 def seconds(function: Callable[[], Any], device: str = "cpu") -> float:

@@ -16,7 +16,7 @@ from typing import Any
 
 import fire
 import torch
-from common import report
+from common import dice, report
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -75,8 +75,7 @@ def guides(trained: nn.Module, untrained: nn.Module) -> dict[str, list[tuple[str
 
 def volume_dice(maps: Tensor, masks: Tensor) -> list[float]:
     """Dice of (N, H, W) in 0..1 with bool (N, H, W), at every threshold."""
-    found = [maps > threshold for threshold in THRESHOLDS]
-    return [float(2 * (one & masks).sum() / (one.sum() + masks.sum()).clamp(min=1)) for one in found]
+    return [dice(maps > threshold, masks) for threshold in THRESHOLDS]
 
 
 @torch.no_grad()
@@ -141,8 +140,8 @@ def main(
         ):
             walk = AffinityRandomWalk(beta=beta, num_steps=steps)
             labeler = CAMPseudoLabeler(cam, affinity, walk, blur_kernel_size=blur_kernel_size).eval()
-            dice = torch.tensor([volume_dice(soft_maps(labeler, images), masks) for images, masks in tuning]).mean(0)
-            chosen = (float(dice.max()), (name, beta, steps, int(dice.argmax()), labeler))
+            means = torch.tensor([volume_dice(soft_maps(labeler, images), masks) for images, masks in tuning]).mean(0)
+            chosen = (float(means.max()), (name, beta, steps, int(means.argmax()), labeler))
             best = max(best, chosen, key=lambda one: one[0])
         name, beta, steps, threshold, labeler = best[1]
         found = [volume_dice(soft_maps(labeler, images), masks)[threshold] for images, masks in scored]
@@ -159,14 +158,14 @@ def _slices(study: SliceStudy, item: dict[str, str], value: int, every: int) -> 
     return torch.stack([study.store.image(case, number) for number in index]), masks[index]
 
 
-def _row(title: str, tuned: float, dice: Sequence[float], name: str, *walk: float) -> dict[str, Any]:
-    values = torch.tensor(dice)
+def _row(title: str, tuned: float, found: Sequence[float], name: str, *walk: float) -> dict[str, Any]:
+    values = torch.tensor(found)
     beta, steps, threshold = walk
     return {
         "guide": title,
         "Dice": float(values.mean()),
         "std over cases": float(values.std(correction=0)),
-        "cases": len(dice),
+        "cases": len(found),
         "Dice of tuning cases": tuned,
         "asked": name,
         "beta": beta,

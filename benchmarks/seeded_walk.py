@@ -15,7 +15,7 @@ from typing import Any
 import fire
 import numpy as np
 import torch
-from common import report
+from common import dice, report
 from monai.bundle import ConfigParser
 from torch import Tensor
 from tqdm import tqdm
@@ -38,9 +38,7 @@ WALKS: dict[str, dict[str, float]] = {
 THRESHOLDS = (0.5, 0.27, 0.12)  # logits 0, -1 and -2
 
 
-def cases(
-    bundle_root: str, settings: Mapping[str, Any], every: int
-) -> Iterator[tuple[Tensor, Tensor, Any, np.ndarray]]:
+def cases(bundle_root: str, settings: Mapping[str, Any], every: int) -> Iterator[tuple[Tensor, Tensor, Any, Tensor]]:
     """Soft maps (K, H, W, slices), image (1, H, W, slices), voxel size and mask (H, W, slices) of training cases."""
     parser = ConfigParser()
     parser.read_config(f"{bundle_root}/configs/pseudo_label.json")
@@ -55,13 +53,9 @@ def cases(
                 args = [torch.as_tensor(one[key]).unsqueeze(0) for key in ("image", "class_label", "valid")]
                 maps[int(one["slice"])] = network(*args)[0]
         mask = class_numbers(load_case_mask(item).array, parser.get_parsed_content("class_map"))
-        real = geometry.to_network(mask, "nearest").permute(1, 2, 0).numpy() == 1
-        image = torch.from_numpy(study.store[item["case"]].astype(np.float32)).permute(1, 2, 0).unsqueeze(0)
+        real = geometry.to_network(mask, "nearest").permute(1, 2, 0) == 1
+        image = study.store.image(item["case"]).permute(0, 2, 3, 1)
         yield maps.permute(1, 2, 3, 0), image, geometry.spacing(read_grid(item["label"])), real
-
-
-def dice(predicted: np.ndarray, real: np.ndarray) -> float:
-    return float(2 * (predicted & real).sum() / max(predicted.sum() + real.sum(), 1))
 
 
 def main(
@@ -90,10 +84,10 @@ def main(
         ):
             for threshold in THRESHOLDS:
                 name = f"map cut at {threshold}"
-                found.setdefault(f"{name}, scales {scales}", []).append(dice(maps[0].numpy() > threshold, real))
+                found.setdefault(f"{name}, scales {scales}", []).append(dice(maps[0] > threshold, real))
             for name, changed in WALKS.items() if len(scales) > 1 else [("as the recipe", {})]:
                 grown = SeededRandomWalk(**changed)(maps, image, spacing)
-                found.setdefault(f"walk {name}, scales {scales}", []).append(dice(grown[0].numpy() > 0.5, real))
+                found.setdefault(f"walk {name}, scales {scales}", []).append(dice(grown[0] > 0.5, real))
     rows = [
         {
             "maps": name,

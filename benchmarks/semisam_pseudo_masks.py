@@ -17,7 +17,7 @@ from typing import Any
 import fire
 import numpy as np
 import torch
-from common import report
+from common import dice, report
 from monai.transforms import CenterSpatialCrop, Compose, ScaleIntensityRangePercentiles, SpatialPad
 from monai.utils import ensure_tuple
 from semisam_la2018 import OWN, REDUCED
@@ -30,10 +30,6 @@ from weakmedsam_ext.engines import build_generalist
 from weakmedsam_ext.networks import ThinVNet, load_checkpoint
 
 ASKED = (("point", 1), ("point", 3), ("point", 10), ("mask", 1), ("uncertainty", 3))
-
-
-def dice(found: Tensor, wanted: Tensor) -> float:
-    return float(2 * (found & wanted).sum() / (found.sum() + wanted.sum()).clamp(min=1))
 
 
 def patches(data: Path, cases: Sequence[str], labelled: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -119,7 +119,7 @@ class PseudoLabelWriter:
             maps[index] = soft
         grid = read_grid(self.images[case])
         if self.refine is not None and slices:
-            stacked = torch.from_numpy(self.store[case].astype(np.float32)).reshape(len(maps), -1, size, size)
+            stacked = self.store.image(case).reshape(len(maps), -1, size, size)
             refined = self.refine(maps.permute(1, 2, 3, 0), stacked.permute(1, 2, 3, 0), geometry.spacing(grid))
             maps = refined.permute(3, 0, 1, 2)
         mask = geometry.from_planes(soft_to_mask(geometry.to_planes(maps), self.threshold))[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -100,7 +99,7 @@ class SeededRandomWalk(Transform):
             highest = logit[k].max((0, 1))
             # a class that others cover keeps its peak
             near = ((logit[k] >= highest - self.seed_margin) & (best == k)) | (logit[k] == highest)
-            seeds[near & bright & present[k]] = k + 2
+            seeds[near & present[k]] = k + 2
         return np.where(bright, seeds, BACKGROUND)
 
     def _walk(
@@ -112,20 +111,17 @@ class SeededRandomWalk(Transform):
         if (seeds == 0).any() and len(found) > 1:
             # the walker wants labels without gaps
             labels = np.where(seeds > 0, np.searchsorted(found, seeds) + 1, 0)
-            with warnings.catch_warnings():
-                # probabilities are clipped below, and what no seed reaches is background
-                warnings.filterwarnings("ignore", message="The probability range is outside")
-                probabilities = random_walker(
-                    np.moveaxis(image, 0, -1),
-                    labels,
-                    beta=self.beta,
-                    mode="cg_j",
-                    tol=TOLERANCE,
-                    return_full_prob=True,
-                    spacing=spacing,
-                    channel_axis=-1,
-                    prob_tol=1.0,
-                )
+            probabilities = random_walker(
+                np.moveaxis(image, 0, -1),
+                labels,
+                beta=self.beta,
+                mode="cg_j",
+                tol=TOLERANCE,
+                return_full_prob=True,
+                spacing=spacing,
+                channel_axis=-1,
+                prob_tol=1.0,  # the solver's small errors are clipped below
+            )
         else:
             probabilities = np.stack([seeds == one for one in found])
         for label, probability in zip(found, probabilities, strict=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cases import images_of
-from ..csv_table import changed_by_spreadsheet, read_table
+from ..csv_table import Table, changed_by_spreadsheet, read_table
 from ..io import read_grid
 from .geometry import SliceGeometry
 from .labels import SliceLabels
@@ -63,13 +63,7 @@ def slice_labels_from_csv(
     table = read_table(csv_path, COLUMNS)
     geometries = {item["case"]: SliceGeometry.of_grid(read_grid(images_of(item)[0]), 1, axis) for item in cases}
     num_slices = {case: geometry.num_slices for case, geometry in geometries.items()}
-    missing_columns = table.lacking(COLUMNS)
-    if missing_columns == ["slice"] and set(num_slices.values()) == {1}:
-        missing_columns = []
-    if missing_columns:
-        raise ValueError(
-            f"{csv_path}: columns {sorted(missing_columns)} are missing; expected the header {','.join(COLUMNS)}."
-        )
+    _check_columns(table, num_slices)
     names = {Path(images_of(item)[0]).name: item["case"] for item in cases} | {case: case for case in num_slices}
     rows: dict[str, dict[int, tuple[str, ...]]] = {case: {} for case in num_slices}
     for line, row in table.rows:
@@ -91,13 +85,7 @@ def slice_labels_from_csv(
         if index in rows[case]:
             raise ValueError(f"{where}: slice {index} of {case} has two rows; keep one of them.")
         rows[case][index] = tuple(name for name in classes if name in visible)
-    for case, slices in rows.items():
-        missing = sorted(set(range(num_slices[case])) - set(slices))
-        if missing:
-            raise ValueError(
-                f"{csv_path}: case {case!r} has no row for {len(missing)} of its {num_slices[case]} slices "
-                f"({_some(missing)}); add them, with empty classes where nothing is visible."
-            )
+    _check_complete(table, rows, num_slices)
     visible_in = {
         case: [slices[geometries[case].file_index(index)] for index in range(num_slices[case])]
         for case, slices in rows.items()
@@ -106,6 +94,24 @@ def slice_labels_from_csv(
     if output is not None:
         labels.write(output)
     return labels
+
+
+def _check_columns(table: Table, num_slices: Mapping[str, int]) -> None:
+    missing = table.lacking(COLUMNS)
+    if missing and not (missing == ["slice"] and set(num_slices.values()) == {1}):
+        raise ValueError(
+            f"{table.path}: columns {sorted(missing)} are missing; expected the header {','.join(COLUMNS)}."
+        )
+
+
+def _check_complete(table: Table, rows: Mapping[str, Mapping[int, object]], num_slices: Mapping[str, int]) -> None:
+    for case, slices in rows.items():
+        missing = sorted(set(range(num_slices[case])) - set(slices))
+        if missing:
+            raise ValueError(
+                f"{table.path}: case {case!r} has no row for {len(missing)} of its {num_slices[case]} slices "
+                f"({_some(missing)}); add them, with empty classes where nothing is visible."
+            )
 
 
 def _slice_number(text: str, num_slices: int) -> int | None:
