@@ -198,7 +198,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         print(command._run())
     except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        from .bundle import user_message
+
+        print(f"error: {user_message(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it stopped.", file=sys.stderr)

@@ -12,6 +12,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from .check_settings import check_settings
 from .names import check_names
 from .recipe import runtime_names
 
@@ -23,6 +24,17 @@ __all__ = [
     "runs_from_command_line",
 ]
 
+PATHS = {
+    "bundle_root",
+    "ckpt_dir",
+    "output_dir",
+    "cache_dir",
+    "dataset_dir",
+    "ckpt_path",
+    "prediction_dir",
+    "label_dir",
+}
+PATHS |= {"labels_csv", "split_file", "checkpoint", "prompter_checkpoint", "clicks", "datalist"}
 PROGRAM = "monai.bundle.__main__"
 # arguments of `monai.bundle run` itself
 OPTIONS = {"run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file"}
@@ -65,7 +77,33 @@ def check_command_line() -> None:
     files, overrides = _arguments(sys.argv[1:])
     if files:
         where = " and ".join(Path(file).name for file in files)
-        check_overrides(overrides, ConfigParser.load_config_files(files), where)
+        config = ConfigParser.load_config_files(files)
+        check_overrides(overrides, config, where)
+        values = {name: typed(text) for name, text in overrides.items()}
+        check_paths(values)
+        check_settings({**config, **values})
+
+
+def typed(text: Any) -> Any:
+    """A value as fire reads it: a Python literal where it is one, else the text."""
+    try:
+        return ast.literal_eval(text) if isinstance(text, str) else text
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return {"true": True, "false": False, "null": None}.get(text, text)
+
+
+def check_paths(values: Mapping[str, Any]) -> None:
+    """Check those values that are paths.
+
+    Raises:
+        ValueError: when one was read as a number, or begins with ~, which no shell has expanded.
+    """
+    for name in PATHS & values.keys():
+        path = values[name]
+        if isinstance(path, (bool, int, float)):
+            raise ValueError(f"{name}: {path!r} was read as a number; write the path as ./{path}.")
+        if isinstance(path, str) and path.startswith("~"):
+            raise ValueError(f"{name}: ~ is not expanded here, {path} would be a folder named ~; give a whole path.")
 
 
 def config_of_command_line(settings: Iterable[str] = ()) -> str | None:

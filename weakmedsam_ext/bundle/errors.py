@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
+import multiprocessing
 import os
 import re
 import sys
+import threading
+import time
 import traceback
 from functools import partial
 from pathlib import Path
@@ -15,11 +19,18 @@ from monai.utils import MONAIEnvVars
 
 from .command_line import check_command_line, runs_from_command_line
 
-__all__ = ["begin_run", "log_traceback", "root_cause", "user_message"]
+__all__ = ["INTERRUPTED", "begin_run", "join_workers", "log_traceback", "root_cause", "user_message"]
 
 # what readers, settings and missing packages raise; anything else is a defect and keeps its traceback
 EXPECTED = (ValueError, OSError, ImportError)
 LOG = "logs/errors.log"
+INTERRUPTED = "interrupted; the same command goes on where it stopped."
+JOIN_SECONDS = 30.0  # that threads get to end their work; one image takes a few
+# how an error of a data loader's worker begins and how its text tells the first of the errors in it
+WORKER = re.compile(r"^Caught \w+ in .*worker")
+FIRST_ERROR = re.compile(
+    r"^(?:[\w.]+\.)?(\w+(?:Error|Exception)): (.*(?:\n(?!\n|Traceback|The above).*)*)", re.MULTILINE
+)
 
 
 def begin_run(output_dir: str | Path) -> None:
@@ -36,14 +47,20 @@ def begin_run(output_dir: str | Path) -> None:
         ValueError: when the command line sets something that no config declares.
     """
     if runs_from_command_line():
+        if not isinstance(output_dir, (str, Path)):
+            raise ValueError(f"output_dir: {output_dir!r} was read as a number; write it as ./{output_dir}.")
         if str(output_dir).startswith("~"):
             raise ValueError("output_dir: ~ is not expanded here, this would be a folder named ~; give a whole path.")
         sys.excepthook = partial(_report, Path(output_dir))
+        atexit.register(join_workers)
         check_command_line()
+        _check_output(Path(output_dir))
 
 
 def user_message(error: BaseException) -> str | None:
     """What went wrong and what to do about it; None when it is nothing that the user can mend."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
     cause = root_cause(error)
     # MONAI's writers hide a full disk in an error of their own, which keeps its words
     full = os.strerror(errno.ENOSPC)
@@ -58,7 +75,52 @@ def root_cause(error: BaseException) -> BaseException:
     """The error that the others were raised from: MONAI wraps what a config's expression raises."""
     while error.__cause__ is not None and isinstance(error, RuntimeError):
         error = error.__cause__
-    return error
+    return _of_worker(error) if WORKER.match(str(error)) else error
+
+
+def join_workers() -> None:
+    """Let threads end and end processes, before the interpreter does.
+
+    A thread that is inside a library of C++ when the interpreter ends takes the whole process down with a signal.
+    """
+    for process in multiprocessing.active_children():
+        process.terminate()
+        process.join(JOIN_SECONDS)
+    deadline = time.monotonic() + JOIN_SECONDS
+    for thread in threading.enumerate():
+        # only those of pools: a progress bar's monitor never ends
+        if thread is not threading.current_thread() and thread.daemon and _is_of_pool(thread):
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _is_of_pool(thread: threading.Thread) -> bool:
+    """Whether a thread works for a `multiprocessing.pool.ThreadPool`, as MONAI's caches do."""
+    return type(thread).__module__ == "multiprocessing.dummy"
+
+
+def _of_worker(error: BaseException) -> BaseException:
+    """The first error in the text that a data loader passes on from its worker; the same error where none is found."""
+    found = FIRST_ERROR.search(str(error))
+    known = {kind.__name__: kind for kind in (ValueError, FileNotFoundError, PermissionError, OSError, ImportError)}
+    return known[found[1]](found[2]) if found and found[1] in known else error
+
+
+def _check_output(output_dir: Path) -> None:
+    """Refuse a folder that cannot be written before anything is computed."""
+    existing = next(path for path in (output_dir.absolute(), *output_dir.absolute().parents) if os.path.lexists(path))
+    if not existing.is_dir():
+        raise ValueError(f"output_dir: {existing} is a file, not a folder; give another folder.")
+    # os.access says yes to root on a file system that is mounted read-only
+    probe = existing / f".{os.getpid()}.partial"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OSError(error.errno, error.strerror, str(output_dir)) from error
+        raise ValueError(
+            f"output_dir: {output_dir} cannot be written ({error.strerror}); give another folder."
+        ) from error
 
 
 def log_traceback(error: BaseException, path: Path) -> None:
@@ -78,4 +140,4 @@ def _report(output_dir: Path, kind: type[BaseException], error: BaseException, t
     if sentence is None or MONAIEnvVars.debug():
         sys.__excepthook__(kind, error, trace)
     if sentence is not None:
-        print(f"error: {sentence}", file=sys.stderr)
+        print(sentence if isinstance(error, KeyboardInterrupt) else f"error: {sentence}", file=sys.stderr)

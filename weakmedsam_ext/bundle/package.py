@@ -6,7 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -65,7 +65,10 @@ def package_bundle(
         FileNotFoundError: when the bundle lacks a file, or there is no such model.
         ValueError: when the metadata is incomplete, or the model is not that of the bundle.
     """
-    bundle, output = Path(bundle).expanduser().absolute(), Path(output).expanduser()
+    # without .. and links: the last part names the folder in the archive
+    bundle, output = Path(bundle).expanduser().resolve(), Path(output).expanduser()
+    if not (bundle / "configs").is_dir():
+        raise FileNotFoundError(f"{bundle} is no bundle, it has no folder configs; give the bundle's folder.")
     if output.suffix != ".zip":
         raise ValueError(f"output: expected a file that ends in .zip, but got {output}.")
     if run is not None and model is not None:
@@ -149,6 +152,9 @@ def _check_large_files(path: Path) -> None:
         absent = LARGE_FILE - set(entry)
         if absent:
             raise ValueError(f"{path}: {entry.get('path', 'an entry')} lacks {', '.join(sorted(absent))}; add them.")
+        inside = PurePosixPath(str(entry["path"]).replace("\\", "/"))
+        if inside.is_absolute() or ".." in inside.parts or ":" in inside.parts[0]:
+            raise ValueError(f"{path}: {entry['path']} lies outside the bundle; give a path within it.")
 
 
 def _content(bundle: Path) -> Iterator[Path]:
@@ -156,6 +162,8 @@ def _content(bundle: Path) -> Iterator[Path]:
         for path in bundle.glob(pattern):
             inside = path.relative_to(bundle).parts
             if path.is_file() and not any(part.startswith((".", "__")) for part in inside):
+                if not path.resolve().is_relative_to(bundle.resolve()):
+                    raise ValueError(f"{path} is a link to a file outside the bundle; replace it by a copy.")
                 yield path
 
 

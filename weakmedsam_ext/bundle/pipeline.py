@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import MONAIEnvVars, look_up_option
 
 from ..data import read_json, set_aside, write_json
+from .check_settings import check_settings
 from .command_line import check_overrides, hash_of_configs
 from .errors import LOG, log_traceback, user_message
 from .run_key import RunKey, plain
@@ -68,6 +69,7 @@ class Pipeline:
         Raises:
             SystemExit: with one sentence, when a stage meets bad input; with MONAI_DEBUG=1 the error itself is raised.
         """
+        check_settings(self.settings)
         with logging_to(self.output_dir / "logs" / "pipeline.log"):
             self._write_settings()
             self._run_all()

@@ -16,8 +16,8 @@ from monai.utils import ensure_tuple
 from torch import Tensor
 from tqdm import tqdm
 
-from .hashes import HashCache
-from .io import atomic_path
+from .hashes import HashCache, content_hash
+from .io import atomic_path, file_hash
 
 __all__ = [
     "HASHES_FILE",
@@ -92,16 +92,33 @@ def save_array(array: np.ndarray, path: Path) -> None:
     """Write an array, complete or not at all."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.save(file, array, allow_pickle=False)
+        file.flush()
+        # the checksum comes first: an array without it would count as one of an earlier version
+        with atomic_path(checksum_path(path)) as checksum:
+            checksum.write_text(file_hash(temporary), encoding="ascii")
+
+
+def checksum_path(path: Path) -> Path:
+    """File with the hash of an array's file."""
+    return path.with_suffix(".sha256")
 
 
 def is_complete(path: Path) -> bool:
-    """Check that an array exists and is as long as its header says; log a damaged one, which must be made again."""
+    """Check that an array is there as it was written; log a damaged one, which must be made again.
+
+    A file system that lost power leaves files that are empty, too short, or whole blocks of zeros; so a checksum of the
+    content stands beside each array. An array without one, of an earlier version, is told by its length alone.
+    """
     try:
         _mapped(path)
+        checksum = checksum_path(path)
+        if checksum.exists() and checksum.read_text(encoding="ascii").strip() != content_hash(path):
+            raise ValueError("its content has changed")
     except FileNotFoundError:
         return False
     except (OSError, ValueError, EOFError, SyntaxError) as error:
-        logger.warning("%s is damaged (%s) and is made again.", path, error)
+        reason = " ".join(str(error).split())
+        logger.warning("%s is damaged (%s) and is made again.", path, reason)
         return False
     return True
 

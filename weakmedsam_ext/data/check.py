@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from .cases import images_of
 from .checked_volume import CheckedVolume, affine_problem, check_image, check_mask, problem_of
+from .class_map import check_class_map
 from .compare_cases import class_problems, orientation_problems, spacing_problems, unmapped_problems
 from .io import Grid, check_same_grid
 from .problems import Problem
@@ -43,10 +44,11 @@ def check_dataset(
         errors, then warnings, each in the order of the cases.
 
     Raises:
-        ValueError: when class_map is no dictionary.
+        ValueError: when class_map is no dictionary, or see `check_class_map`.
     """
     if class_map is not None and not isinstance(class_map, Mapping):
         raise ValueError(f"class_map: expected names and values, for example {{'liver': 1}}, but got {class_map!r}.")
+    check_class_map(class_map or {})
     survey = _Survey(class_map or {})
     for item in tqdm(cases, desc="check", unit="case", disable=not progress):
         survey.add(item, read_masks)

@@ -65,7 +65,8 @@ def class_problems(
     for name, wanted in class_map.items():
         lacking = [value for value in ensure_tuple(wanted) if value not in seen]
         if lacking and masks:
-            what = f"class_map: {_named(lacking)} of {name!r} occurs in none of {len(masks)} masks"
+            held = _named(sorted(seen)).removeprefix("value ")
+            what = f"class_map: {_named(lacking)} of {name!r} occurs in none of {len(masks)} masks, which hold [{held}]"
             severity = "error" if len(lacking) == len(ensure_tuple(wanted)) else "warning"
             found.append(Problem("", "", what, "correct class_map, or add a case that shows it", severity))
     return found

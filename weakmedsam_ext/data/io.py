@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,15 +16,17 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from monai.data import ITKReader, NibabelReader
+from monai.data import ITKReader
 
 from .cases import images_of
+from .nifti import affine_of, open_nifti, read_nifti, three_axes
 from .volume_formats import (
     DICOM,
     ITK,
     NIFTI,
     PICTURES,
     check_grey,
+    check_itk_size,
     is_dicom,
     is_picture,
     is_volume_file,
@@ -50,6 +53,10 @@ __all__ = [
     "write_nifti",
 ]
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+SHORT_WRITE = re.compile(r"^\d+ requested and \d+ written|unexpected pos \d+ vs|file write failed")
+LABEL_TOLERANCE = 1e-3
+MAX_LABEL = 2**24  # float32 holds all whole numbers up to this
 AFFINE_TOLERANCE = 1e-3  # mm; headers store single precision
 
 
@@ -89,13 +96,24 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def naming_full_disk(path: str | Path) -> Iterator[None]:
-    """Add the file name to disk-full errors, which numpy and torch raise without it."""
+    """Raise what says that the disk is full as one error with the file's name, which numpy and torch leave out."""
     try:
         yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise OSError(error.errno, error.strerror, str(path)) from error
+    except (OSError, RuntimeError) as error:
+        if _tells_full_disk(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise
+
+
+def _tells_full_disk(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, means that the disk or the quota is used up."""
+    while error is not None:
+        text = str(error)
+        # numpy counts the numbers that it could write; torch's writer finds itself elsewhere than it should be
+        if getattr(error, "errno", None) in FULL or SHORT_WRITE.search(text) or os.strerror(errno.ENOSPC) in text:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def set_aside(path: str | Path) -> None:
@@ -127,8 +145,8 @@ def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; {remedy}.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no valid JSON ({error}); {remedy}.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a JSON object, but got {type(content).__name__}; {remedy}.")
@@ -172,9 +190,11 @@ def write_nifti(array: np.ndarray, affine: np.ndarray, path: str | Path) -> None
     if not str(path).endswith(NIFTI):
         raise ValueError(f"path: expected a file that ends in {' or '.join(NIFTI)}, but got {path}.")
     image = nib.Nifti1Image(array, affine)
-    # readers differ in which of the two they prefer, so both say the same
+    # readers differ in which of the two they prefer, so both say the same; a q-form cannot tell a shear
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
+    if not np.allclose(image.get_qform(), affine, atol=AFFINE_TOLERANCE):
+        image.set_qform(None, code=0)
     image.header.set_xyzt_units("mm")
     content = image.to_bytes()
     with atomic_path(path) as temporary:
@@ -212,8 +232,6 @@ def decode_volume(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
     path = _existing(path)
     try:
         array, meta = _decoded(path)
-        if np.iscomplexobj(array):
-            raise TypeError("its voxels are complex numbers")
         array = np.asarray(array, dtype=np.float32)
     except Exception as error:  # damaged files raise whatever zlib, nibabel or ITK meet first
         raise _unreadable(path, error) from error
@@ -230,10 +248,12 @@ def _decoded(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         return read_dicom(path)
     if is_picture(path):
         return read_picture(path)
-    reader = NibabelReader() if str(path).endswith(NIFTI) else ITKReader()
+    if str(path).endswith(NIFTI):
+        return read_nifti(path)
+    check_itk_size(path)
+    reader = ITKReader()
     image = reader.read(path)
-    if isinstance(reader, ITKReader):
-        check_grey(image, path)
+    check_grey(image, path)
     return reader.get_data(image)
 
 
@@ -244,10 +264,16 @@ def load_mask(path: str | Path) -> Volume:
         ValueError: also when a value is no whole number.
     """
     mask = load_volume(path)
-    values = mask.array.astype(np.int32)
-    if not np.array_equal(values, mask.array):
+    rounded = np.rint(mask.array)
+    # slopes and exports leave whole numbers a rounding away from themselves
+    if np.abs(rounded - mask.array).max() > LABEL_TOLERANCE:
         raise ValueError(f"{mask.path}: expected whole label values, but got fractions; resample masks with nearest.")
-    return Volume(mask.path, mask.shape, mask.affine, values)
+    if np.abs(rounded).max() > MAX_LABEL:
+        raise ValueError(
+            f"{mask.path}: expected label values up to {MAX_LABEL}, but got {np.abs(rounded).max():.0f}; give the mask, "
+            "not an image."
+        )
+    return Volume(mask.path, mask.shape, mask.affine, rounded.astype(np.int32))
 
 
 def load_case_mask(item: Mapping[str, Any]) -> Volume:
@@ -273,10 +299,10 @@ def read_grid(path: str | Path) -> Grid:
     if not str(path).endswith(NIFTI):
         return load_volume(path)
     try:
-        image: Any = nib.load(path)
+        image = open_nifti(path)
     except Exception as error:
         raise _unreadable(path, error) from error
-    return Grid(path, _checked_shape(path, image.shape), np.asarray(image.affine, dtype=np.float64))
+    return Grid(path, _checked_shape(path, three_axes(image.shape)), affine_of(image))
 
 
 def check_same_grid(image: Grid, mask: Grid) -> None:
@@ -314,6 +340,8 @@ def _existing(path: str | Path) -> Path:
 def _unreadable(path: Path, error: Exception) -> Exception:
     if isinstance(error, (FileNotFoundError, ValueError)) and str(error).startswith(str(path)):
         return error  # a sentence already
+    if isinstance(error, MemoryError):
+        return ValueError(f"{path}: its voxels need more memory than is free; crop or resample the volume.")
     reason = " ".join(str(error).split()) or type(error).__name__
     return ValueError(f"{path} is damaged or no medical volume ({reason[-200:]}); download or export it again.")
 

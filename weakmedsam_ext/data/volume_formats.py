@@ -11,12 +11,15 @@ import itk
 import numpy as np
 from monai.data import ITKReader
 
+from .nifti import check_plausible
+
 __all__ = [
     "DICOM",
     "ITK",
     "NIFTI",
     "PICTURES",
     "check_grey",
+    "check_itk_size",
     "dicom_series",
     "is_dicom",
     "is_dicom_folder",
@@ -137,6 +140,22 @@ def check_grey(image: Any, path: Path) -> None:
     count = getattr(image, "GetNumberOfComponentsPerPixel", None) or image.GetNumberOfComponents
     if count() != 1:
         raise ValueError(f"{path}: expected one grey value a voxel, but got {count()}; save colour images as PNG.")
+
+
+def check_itk_size(path: Path) -> None:
+    """Check that a NRRD or MetaImage file can hold what its header tells of, see `check_plausible`.
+
+    Raises:
+        ValueError: when it cannot.
+    """
+    with _without_warnings():
+        codec = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
+        if codec is None:
+            return  # the reader says what is wrong
+        codec.SetFileName(str(path))
+        codec.ReadImageInformation()
+    shape = tuple(int(codec.GetDimensions(axis)) for axis in range(codec.GetNumberOfDimensions()))
+    check_plausible(path, shape, int(codec.GetComponentSize() * codec.GetNumberOfComponents()))
 
 
 def read_picture(path: Path) -> tuple[np.ndarray, dict[str, Any]]:

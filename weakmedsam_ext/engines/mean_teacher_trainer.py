@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..losses import ConsistencyLoss, UncertaintyConsistencyLoss
 from ..networks import MeanTeacher
+from .accumulation import steps_now
 from .semi_supervised_engine import SemiSupervisedTrainer
 from .weight_schedules import SigmoidRampup, sigmoid_rampup
 
@@ -65,7 +66,7 @@ class MeanTeacherTrainer(SemiSupervisedTrainer):
         return self.teacher.train()(image + noise.to(image))
 
     def _update_teacher(self, engine: Engine) -> None:
-        if self._steps_now():
+        if steps_now(self):
             wrapped = isinstance(self.network, DistributedDataParallel)
             self.teacher.update_parameters(self.network.module if wrapped else self.network)
 

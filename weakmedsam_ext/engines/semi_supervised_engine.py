@@ -120,13 +120,6 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         assert self.generalist is not None
         return self.generalist_loss(logits, *self.generalist(image, logits))
 
-    def _steps_now(self) -> bool:
-        """Whether the optimiser steps in this iteration; MONAI accumulates gradients up to the end of an epoch."""
-        steps = getattr(self, "accumulation_steps", 1)  # monai < 1.6 does not accumulate
-        length = self.state.epoch_length
-        number = self.iteration % length if length else self.iteration
-        return (number + 1) % steps == 0 or number + 1 == length
-
 
 def prepare_two_streams(
     prepare_batch: Callable, batchdata: Any, device: Any = None, non_blocking: bool = False, **kwargs: Any

@@ -8,6 +8,7 @@ from ignite.engine import Engine
 from monai.engines import IterationEvents
 from torch import nn
 
+from ..engines.accumulation import steps_now
 from ..networks import MeanTeacher
 
 __all__ = ["ExponentialMovingAverage"]
@@ -42,8 +43,9 @@ class ExponentialMovingAverage:
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Average once."""
-        self.average.update_parameters(self.trained)
+        """Average once, where the optimiser took a step."""
+        if steps_now(engine):
+            self.average.update_parameters(self.trained)
 
     def state_dict(self) -> dict[str, Any]:
         """Averaged weights and the number of steps."""

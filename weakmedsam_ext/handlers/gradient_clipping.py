@@ -7,6 +7,8 @@ from monai.engines import IterationEvents
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
+from ..engines.accumulation import steps_now
+
 __all__ = ["GradientClipping"]
 
 
@@ -28,11 +30,13 @@ class GradientClipping:
         self.max_norm = max_norm
 
     def attach(self, engine: Engine) -> None:
-        """Clip after every backward pass of a trainer."""
+        """Clip after the backward passes of a trainer that a step of the optimiser follows."""
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Clip, after removing the scale that mixed precision puts on gradients."""
+        """Clip, after removing the scale that mixed precision puts on gradients, which can be done once a step."""
+        if not steps_now(engine):
+            return
         if engine.scaler is not None:
             engine.scaler.unscale_(engine.optimizer)
         clip_grad_norm_(self.network.parameters(), self.max_norm)

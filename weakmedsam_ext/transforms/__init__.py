@@ -2,6 +2,7 @@
 
 from .affinity_refine import AffinityRefine, AffinityRefineD, AffinityRefined, AffinityRefineDict
 from .anti_alias import AntiAlias, AntiAliasD, AntiAliasd, AntiAliasDict
+from .class_numbers import ClassNumbers, ClassNumbersD, ClassNumbersd, ClassNumbersDict
 from .click_simulation import CLICK_RULES, simulate_clicks
 from .crop_around_clicks import CropAroundClicks, CropAroundClicksD, CropAroundClicksd, CropAroundClicksDict
 from .draw_clicks import DrawClicks, DrawClicksD, DrawClicksd, DrawClicksDict
@@ -25,6 +26,10 @@ __all__ = [
     "AntiAliasD",
     "AntiAliasDict",
     "AntiAliasd",
+    "ClassNumbers",
+    "ClassNumbersD",
+    "ClassNumbersDict",
+    "ClassNumbersd",
     "CropAroundClicks",
     "CropAroundClicksD",
     "CropAroundClicksDict",

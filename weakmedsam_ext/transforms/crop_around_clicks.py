@@ -36,14 +36,17 @@ class CropAroundClicks(Crop):
         shape = clicks.shape[1:]
         sizes = ensure_tuple_rep(self.roi_size, len(shape))
         where = torch.nonzero(clicks[0].as_subclass(Tensor))
-        first, last = (where.amin(0), where.amax(0)) if len(where) else (torch.zeros(len(shape)), torch.tensor(shape))
+        first, last = (
+            (where.amin(0), where.amax(0)) if len(where) else (torch.zeros(len(shape)), torch.tensor(shape) - 1)
+        )
         spans = (last - first + 1).tolist()
         if len(where) and any(span > size for span, size in zip(spans, sizes, strict=True)):
             raise ValueError(
                 f"clicks: expected all of them in a box of {sizes} cells, but got {spans}; click closer together, or "
                 "raise the voxel spacing."
             )
-        middles = ((first + last) // 2).tolist()
+        # of an even box the middle is its first cell behind the centre, so that clicks may span all of it
+        middles = ((first + last + 1) // 2).tolist()
         starts = [
             int(min(max(middle - size // 2, 0), max(length - size, 0)))
             for middle, size, length in zip(middles, sizes, shape, strict=True)

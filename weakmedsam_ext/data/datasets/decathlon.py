@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.data import check_missing_files, load_decathlon_datalist
+from monai.data import check_missing_files
 from monai.utils import ensure_tuple, look_up_option
 
 from ..cases import case_name
 from ..io import read_json, write_json
+from ..volume_formats import is_dicom_folder
+from .image_folder import list_image_folder
 
 __all__ = [
     "check_decathlon_output",
@@ -36,14 +39,17 @@ def named_images(data: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     return [{"case": item.get("case") or case_name(item["image"]), "image": item["image"]} for item in data]
 
 
-def image_items(paths: Sequence[Any]) -> list[dict[str, Any]]:
+def image_items(paths: str | Path | Sequence[Any]) -> list[dict[str, Any]]:
     """Items with "image" for inference; results are named after the files, of several channels after the first.
+
+    One path may stand alone: of an image, of a DICOM folder, or of a folder whose images are meant.
 
     There may be none: a bundle is also loaded to be looked at, without images. `require_images` refuses to run then.
 
     Raises:
         ValueError: when two have one name, whose results would be one file.
     """
+    paths = _listed(paths)
     names = Counter(case_name(ensure_tuple(path)[0]) for path in paths)
     repeated = sorted(name for name, count in names.items() if count > 1)
     if repeated:
@@ -52,6 +58,20 @@ def image_items(paths: Sequence[Any]) -> list[dict[str, Any]]:
             "rename them, or segment them in separate runs."
         )
     return [{"image": str(path) if isinstance(path, (str, Path)) else list(map(str, path))} for path in paths]
+
+
+def _listed(paths: Any) -> Sequence[Any]:
+    """List of images from what a user gave."""
+    if isinstance(paths, (str, Path)):
+        path = Path(paths).expanduser()
+        if path.is_dir() and not is_dicom_folder(path):
+            return [item["image"] for item in list_image_folder(path)]
+        return [str(path)]
+    if not isinstance(paths, Sequence) or not all(
+        isinstance(one, (str, Path)) and str(one) for path in paths for one in ensure_tuple(path) or (None,)
+    ):
+        raise ValueError(f"datalist: expected paths of images, as in \"['a.nii.gz']\", but got {paths!r}.")
+    return paths
 
 
 def require_images(paths: Sequence[str | Path]) -> None:
@@ -133,10 +153,7 @@ def decathlon_cases(
         raise ValueError(f"{listing}: expected a list of cases under {section!r}, but got {entries!r}; {remedy}.")
     if not all(isinstance(e, str) or (isinstance(e, dict) and isinstance(e.get("image"), str)) for e in entries):
         raise ValueError(f"{listing}: every entry of {section!r} must name one image file; {remedy}.")
-    items = [
-        {"case": case_name(item["image"]), **{key: item[key] for key in ("image", "label") if key in item}}
-        for item in load_decathlon_datalist(listing, data_list_key=section)
-    ]
+    items = [_decathlon_item(root, listing, entry) for entry in entries]
     names = [item["case"] for item in items]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -147,6 +164,20 @@ def decathlon_cases(
         named = ", ".join(map(str, missing[:NUM_NAMED])) + (", ..." if len(missing) > NUM_NAMED else "")
         raise FileNotFoundError(f"{len(missing)} files that {listing} lists are missing ({named}); extract them again.")
     return items
+
+
+def _decathlon_item(root: Path, listing: Path, entry: str | dict[str, Any]) -> dict[str, str]:
+    """Case of an entry; a label that is null or empty is none."""
+    files = {"image": entry} if isinstance(entry, str) else entry
+    label = files.get("label") or None
+    if not isinstance(label, (str, type(None))):
+        raise ValueError(f"{listing}: expected the path of one mask under 'label', but got {label!r}; correct it.")
+    image = files["image"]
+    if not image or "\0" in f"{image}{label}":
+        raise ValueError(f"{listing}: expected the path of an image, but got {image!r}; correct it.")
+    paths = {"image": image} | ({"label": label} if label else {})
+    # joining leaves an absolute path as it is
+    return {"case": case_name(image), **{key: os.path.normpath(root / path) for key, path in paths.items()}}
 
 
 def check_decathlon_output(output: str | Path, name: str) -> None:

@@ -78,7 +78,8 @@ def _find_cases(source: Path) -> list[_Source]:
     """Cases in the order of their lists; the challenge's own files are preferred because they hold the true spacing."""
     if not source.is_dir():
         raise FileNotFoundError(f"source {source} is no folder; give the folder that holds the cases.")
-    files = {path.parent.name: path for name in (UA_MT, CHALLENGE_IMAGE) for path in sorted(source.rglob(name))}
+    # the challenge's own file of a case goes before that of UA-MT
+    files = {**_by_case(source, UA_MT), **_by_case(source, CHALLENGE_IMAGE)}
     if not files:
         raise FileNotFoundError(
             f"source {source} holds neither {CHALLENGE_IMAGE} nor {UA_MT}; give the extracted folder."
@@ -86,7 +87,7 @@ def _find_cases(source: Path) -> list[_Source]:
     listed_in: dict[str, str | None] = {}
     for name in LISTS:
         for path in sorted(source.rglob(name)):
-            for case in path.read_text(encoding="utf-8").split():
+            for case in _listed_cases(path):
                 if case not in files:
                     raise FileNotFoundError(
                         f"{path} names {case}, but {source} has no such case; download it, or remove it from the list."
@@ -102,6 +103,26 @@ def _find_cases(source: Path) -> list[_Source]:
     return sources
 
 
+def _by_case(source: Path, name: str) -> dict[str, Path]:
+    """Case -> its file of a name, at any depth."""
+    found: dict[str, Path] = {}
+    for path in sorted(path for path in source.rglob(name) if path.is_file()):
+        first = found.setdefault(path.parent.name, path)
+        if first != path:
+            raise ValueError(f"{path} is there a second time as {first}; remove one of the two folders.")
+    return found
+
+
+def _listed_cases(path: Path) -> list[str]:
+    """Names in a list, each a folder's name or a path to the case's file."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text ({error}); save it as UTF-8.") from error
+    names = [line.strip().replace("\\", "/") for line in lines]
+    return [Path(name).parent.name if name.endswith((UA_MT, CHALLENGE_IMAGE)) else name for name in names if name]
+
+
 def _read_h5(path: Path) -> tuple[Volume, np.ndarray]:
     try:
         import h5py
@@ -109,8 +130,11 @@ def _read_h5(path: Path) -> tuple[Volume, np.ndarray]:
         raise ImportError(f'{path} needs h5py; run: pip install "weakmedsam-ext[hdf5]".') from error
     try:
         with h5py.File(path) as file:
+            for key in ("image", "label"):
+                if not isinstance(file[key], h5py.Dataset) or file[key].dtype.kind not in "biuf":
+                    raise ValueError(f"{key!r} is no array of numbers")
             image, label = np.asarray(file["image"], dtype=np.float32), np.asarray(file["label"])
-    except (OSError, KeyError, RuntimeError) as error:
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is damaged or lacks 'image' or 'label' ({reason}); download it again.") from error
     if image.ndim != 3:
@@ -135,6 +159,8 @@ def _binary(path: Path, label: np.ndarray, shape: tuple[int, ...]) -> np.ndarray
         raise ValueError(
             f"{path}: expected a mask of the image's shape {shape}, but got {label.shape}; pair the files."
         )
+    rounded = np.rint(label)
+    label = rounded if np.allclose(rounded, label, atol=1e-3) else label
     values = set(np.unique(label).tolist())
     if values not in LABEL_VALUES:
         raise ValueError(

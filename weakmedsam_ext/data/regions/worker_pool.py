@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context, parent_process
@@ -45,7 +46,8 @@ def compute_cases(compute: Callable[[str, Path], None], missing: Mapping[str, Pa
 
 
 def _end_with_parent() -> None:
-    """End this worker when its parent is killed; otherwise it waits for work for ever."""
+    """End this worker when its parent is killed, else it waits for ever; Ctrl-C is the parent's to hear."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None  # a worker has one
 

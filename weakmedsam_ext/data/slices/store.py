@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from ..io import Volume, check_same_grid, load_volume, read_json, write_json
 from .geometry import SLICE_AXES, Box, SliceGeometry
 
 __all__ = ["SlicePreprocessing", "SliceStore", "build_slice_store"]
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 2  # part of every key: raise it when the same settings give other numbers
 
@@ -176,5 +179,6 @@ def _stored_geometry(root: Path, key: str) -> SliceGeometry | None:
         return None
     try:
         return SliceGeometry.from_json(read_json(root / f"{key}.json", "build it again")["geometry"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("%s has no readable geometry (%s) and is made again.", array_path(root, key), error)
         return None
