@@ -20,7 +20,7 @@ CONFIGS = sorted(Path(__file__).parents[2].glob("bundles/*/configs/*.json"))
     [
         (
             {"class_map": {"background": 0, "liver": 1}},
-            "class_map: 0 is the background and no class; leave 'background'",
+            "class_map: 0 is the background and no class; leave",
         ),
         ({"class_map": {"liver": "1"}}, "class_map: expected whole numbers above 0, but got '1' for 'liver'"),
         ({"class_map": {"liver": [1, -2]}}, "class_map: .* but got -2 for 'liver'"),

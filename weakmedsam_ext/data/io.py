@@ -270,8 +270,8 @@ def load_mask(path: str | Path) -> Volume:
         raise ValueError(f"{mask.path}: expected whole label values, but got fractions; resample masks with nearest.")
     if np.abs(rounded).max() > MAX_LABEL:
         raise ValueError(
-            f"{mask.path}: expected label values up to {MAX_LABEL}, but got {np.abs(rounded).max():.0f}; give the mask, "
-            "not an image."
+            f"{mask.path}: expected label values up to {MAX_LABEL}, but got {np.abs(rounded).max():.0f}; "
+            "give the mask, not an image."
         )
     return Volume(mask.path, mask.shape, mask.affine, rounded.astype(np.int32))
 

@@ -20,6 +20,8 @@ from .weights_file import save_tensors, save_weights
 
 __all__ = ["ResumableEpochs"]
 
+RANK_STEP = 1_000_003  # between the seeds of two processes; more than the epochs of any training
+
 
 class ResumableEpochs:
     """Save after every epoch, go on from the last one, and draw the random numbers of an epoch from its own seed.
@@ -34,7 +36,7 @@ class ResumableEpochs:
     Args:
         path: of the checkpoint; it replaces the one before.
         objects: what has a state: network, optimizer, lr_scheduler, ...
-        seed: of epoch 0; epoch n uses seed + n.
+        seed: of epoch 0; epoch n uses seed + n, and every further process seeds of its own.
         transform: random transforms of the training data set.
         run_key: of what the training depends on. Precision, number of processes and of epochs are added to it.
         final_path: gets the state dict of objects["network"] when training is complete, bare, as MONAI's exports and
@@ -133,11 +135,13 @@ class ResumableEpochs:
         save_weights(network, self.final_path)
 
     def _seed(self, epoch: int) -> None:
-        set_determinism(self.seed + epoch, use_deterministic_algorithms=None)
+        # processes share the order of the samples, which the sampler draws, but not crops, flips, noise and clicks
+        seed = self.seed + epoch + RANK_STEP * idist.get_rank()
+        set_determinism(seed, use_deterministic_algorithms=None)
         if not self.deterministic:  # MONAI's function seeds and sets both
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
         if isinstance(self.transform, Randomizable):
-            self.transform.set_random_state(self.seed + epoch)
+            self.transform.set_random_state(seed)
 
     def _record(self, engine: Engine) -> dict[str, Any]:
         """What the state depends on: the run's key, and what only the engine knows."""
