@@ -262,16 +262,20 @@ def test_an_accumulating_trainer_clips_and_averages_where_it_steps(steps, length
     engine = SimpleNamespace(
         accumulation_steps=steps, scaler=scaler, optimizer=None, state=SimpleNamespace(iteration=0, epoch_length=length)
     )
-    average, clipping = ExponentialMovingAverage(network), GradientClipping(network, 1.0)
+    average, handlers = ExponentialMovingAverage(network), []
+    engine.add_event_handler = lambda event, handler: handlers.append(handler)
+    GradientClipping(network, 1.0).attach(engine)
+    average.attach(engine)
+    clip, follow = handlers
     moved = []
     for iteration in range(1, 2 * length + 1):
         engine.state.iteration = iteration
         network.weight.grad = torch.full((1, 1), 5.0)
-        clipping(engine)
+        clip(engine)
         assert float(network.weight.grad) == pytest.approx(1.0 if steps_now(engine) else 5.0)
         before = {name: value.clone() for name, value in average.state_dict().items()}
         nn.init.constant_(network.weight, float(iteration))
-        average(engine)
+        follow(engine)
         moved.append(any(not torch.equal(before[name], value) for name, value in average.state_dict().items()))
     assert "".join(map(str, map(int, moved))) == expected
     assert unscaled == [number for number, one in enumerate(expected, 1) if one == "1"]

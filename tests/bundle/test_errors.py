@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import atexit
 import errno
+import logging
 import os
 import sys
+import time
 from importlib.machinery import ModuleSpec
+from multiprocessing.pool import ThreadPool
 from types import ModuleType
 
 import pytest
 
 from weakmedsam_ext.bundle import begin_run, user_message
+from weakmedsam_ext.bundle.errors import join_workers
 
 
 def wrapped(error):
@@ -49,8 +54,45 @@ def command_line(monkeypatch):
     program.__spec__ = ModuleSpec("monai.bundle.__main__", None)
     monkeypatch.setitem(sys.modules, "__main__", program)
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    factory = logging.getLogRecordFactory()
     monkeypatch.setattr(sys, "argv", ["monai.bundle", "run"])
     monkeypatch.delenv("MONAI_DEBUG", raising=False)
+    yield
+    logging.setLogRecordFactory(factory)
+    atexit.unregister(join_workers)
+
+
+@pytest.mark.parametrize("error", [OSError("a"), ValueError("b"), KeyboardInterrupt()])
+def test_logs_of_the_command_line_hold_no_traceback(command_line, caplog, tmp_path, error):
+    begin_run(tmp_path)
+    try:
+        raise error
+    except BaseException:
+        logging.getLogger("engine").exception("Exception")
+    assert "Exception" in caplog.text and "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "file/below/deeper"])
+def test_a_file_in_the_way_of_the_output_is_told_first(command_line, tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="output_dir: .*/file is a file, not a folder; give another folder"):
+        begin_run(tmp_path / name)
+
+
+@pytest.mark.parametrize("output_dir", [2024, 1.5, True])
+def test_an_output_that_was_read_as_a_number(command_line, output_dir):
+    with pytest.raises(ValueError, match=f"output_dir: {output_dir} was read as a number"):
+        begin_run(output_dir)
+
+
+def test_threads_of_a_pool_end_first():
+    done = []
+    pool = ThreadPool(2)
+    pool.map_async(lambda n: (time.sleep(0.2), done.append(n)), [1, 2])
+    time.sleep(0.05)
+    pool.terminate()
+    join_workers()
+    assert sorted(done) == [1, 2]
 
 
 def test_the_command_line_prints_the_sentence_and_logs_the_traceback(command_line, capsys, tmp_path):

@@ -262,8 +262,12 @@ def test_modalities_of_a_case_lie_on_one_grid(dataset):
 
 def test_classes_that_no_mask_shows(dataset):
     whole, part = check(dataset, {"aorta": [7, 8], "atrium": [1, 9]})
-    assert whole.is_error and whole.what == "class_map: value 7, 8 of 'aorta' occurs in none of 3 masks"
-    assert not part.is_error and part.what == "class_map: value 9 of 'atrium' occurs in none of 3 masks"
+    assert (
+        whole.is_error and whole.what == "class_map: value 7, 8 of 'aorta' occurs in none of 3 masks, which hold [0, 1]"
+    )
+    assert (
+        not part.is_error and part.what == "class_map: value 9 of 'atrium' occurs in none of 3 masks, which hold [0, 1]"
+    )
     assert whole.remedy == "correct class_map, or add a case that shows it"
 
 

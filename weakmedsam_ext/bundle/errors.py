@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import logging
 import multiprocessing
 import os
 import re
@@ -14,6 +15,7 @@ import traceback
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from monai.utils import MONAIEnvVars
 
@@ -53,6 +55,7 @@ def begin_run(output_dir: str | Path) -> None:
             raise ValueError("output_dir: ~ is not expanded here, this would be a folder named ~; give a whole path.")
         sys.excepthook = partial(_report, Path(output_dir))
         atexit.register(join_workers)
+        logging.setLogRecordFactory(_without_traceback)
         check_command_line()
         _check_output(Path(output_dir))
 
@@ -121,6 +124,14 @@ def _check_output(output_dir: Path) -> None:
         raise ValueError(
             f"output_dir: {output_dir} cannot be written ({error.strerror}); give another folder."
         ) from error
+
+
+def _without_traceback(*arguments: Any, **named: Any) -> logging.LogRecord:
+    """Log record without the traceback that MONAI's handlers add: the sentence would be lost below it."""
+    record = logging.LogRecord(*arguments, **named)
+    if not MONAIEnvVars.debug():
+        record.exc_info = None
+    return record
 
 
 def log_traceback(error: BaseException, path: Path) -> None:

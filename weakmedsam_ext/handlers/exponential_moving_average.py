@@ -39,13 +39,16 @@ class ExponentialMovingAverage:
         return self.average.module
 
     def attach(self, engine: Engine) -> None:
-        """Average after every iteration of a MONAI trainer, before its other handlers look at the iteration."""
-        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
+        """Average after every step of a MONAI trainer's optimiser, before its other handlers look at the iteration."""
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._after_iteration)
 
     def __call__(self, engine: Engine) -> None:
-        """Average once, where the optimiser took a step."""
+        """Average once."""
+        self.average.update_parameters(self.trained)
+
+    def _after_iteration(self, engine: Engine) -> None:
         if steps_now(engine):
-            self.average.update_parameters(self.trained)
+            self(engine)
 
     def state_dict(self) -> dict[str, Any]:
         """Averaged weights and the number of steps."""
