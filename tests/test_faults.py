@@ -117,7 +117,7 @@ def written(path, content):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a: 1\nb: 2\n", "is text, not a model .'a: 1'."),
+        ("a: 1\nb: 2\n", "it is text, not a model: 'a: 1'"),
         ('{"training": []}', "is text, not a model"),
         ("<html>404</html>", "is text, not a model"),
         (b"", "is empty"),

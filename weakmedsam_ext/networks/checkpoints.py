@@ -101,22 +101,23 @@ def _read(path: Path) -> Mapping[str, Any]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of text, unpickling raises whatever the first letters stand for
-        raise ValueError(f"checkpoint {path} {_kind_of(path, error)}; {remedy}.") from error
+        raise ValueError(f"checkpoint {path} cannot be read safely ({_reason(path, error)}); {remedy}.") from error
 
 
-def _kind_of(path: Path, error: Exception) -> str:
+def _reason(path: Path, error: Exception) -> str:
     """What is wrong with a file that cannot be read, without torch's advice to unpickle it all the same."""
     with path.open("rb") as file:
         start = file.read(512)
     if not start:
-        return "is empty"
+        return "it is empty"
     if not re.search(rb"[\x00-\x08\x0e-\x1f\x7f-\xff]", start):
-        return f"is text, not a model ({start.decode().split(chr(10))[0][:40]!r})"
+        return f"it is text, not a model: {start.decode().split(chr(10))[0][:40]!r}"
     if isinstance(error, pickle.UnpicklingError):
         refused = re.search(r"Unsupported (?:global|class|operand)[^\n]*?([\w.]+\.\w+)", str(error))
-        return f"holds more than tensors{f' ({refused[1]})' if refused else ''}, which may be a program and is not read"
-    reason = str(error).split("\n")[0][:200]
-    return f"cannot be read safely ({reason})"
+        return (
+            f"it holds more than tensors{f' ({refused[1]})' if refused else ''}, which may be a program and is not read"
+        )
+    return str(error).split("\n")[0][:200]
 
 
 def _unwrap(content: object, source: str) -> dict[str, Tensor]:

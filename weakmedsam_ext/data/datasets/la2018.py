@@ -160,7 +160,7 @@ def _binary(path: Path, label: np.ndarray, shape: tuple[int, ...]) -> np.ndarray
             f"{path}: expected a mask of the image's shape {shape}, but got {label.shape}; pair the files."
         )
     rounded = np.rint(label)
-    label = rounded if np.allclose(rounded, label, atol=1e-3) else label
+    label = rounded.astype(np.int64) if np.allclose(rounded, label, atol=1e-3) else label
     values = set(np.unique(label).tolist())
     if values not in LABEL_VALUES:
         raise ValueError(
