@@ -106,12 +106,17 @@ class SemiSupervisedTrainer(SupervisedTrainer):
     def _total_loss(self, logits: Tensor, label: Tensor) -> Tensor:
         count = len(label)
         parts = {"supervised": self.supervised_loss(logits[:count], label).mean()}
-        total = parts["supervised"]
         image, others = self.state.output[Keys.IMAGE][count:], logits[count:]
-        for name, (schedule, loss) in self.unlabelled_losses.items() if len(others) else ():
+        return self._add_unlabelled_losses(parts["supervised"], parts, image, lambda: others)
+
+    def _add_unlabelled_losses(
+        self, total: Tensor, parts: dict[str, Tensor], image: Tensor, logits: Callable[[], Tensor]
+    ) -> Tensor:
+        """The total with the losses of unlabelled images; `logits`, of those, is called where a loss has a weight."""
+        for name, (schedule, loss) in self.unlabelled_losses.items() if len(image) else ():
             weight = schedule(self.iteration)
             if weight:
-                parts[name] = loss(image, others)
+                parts[name] = loss(image, logits())
                 total = total + weight * parts[name]
         self.state.output.update({f"{name}_loss": part.detach() for name, part in parts.items()})
         return total
