@@ -37,8 +37,8 @@ class CopyPasteTrainer(TeacherTrainer):
 
         loss = l(outside, mask) + w l(inside, pseudo-mask) + l(inside, mask) + w l(outside, pseudo-mask)
 
-    where the first two terms are of unlabelled boxes in labelled patches, and the others of the reverse. As long as w is
-    0, labelled patches are mixed with each other, whose true masks are known.
+    where the first two terms are of unlabelled boxes in labelled patches, and the others of the reverse. As long as w
+    is 0, labelled patches are mixed with each other, whose true masks are known.
 
     Unlabelled and labelled items of a batch are paired in their order, the shorter list from its start again. In the
     output, "image" and "pred" are those of the mixtures. A generalist is asked about the unlabelled patches as they
