@@ -41,7 +41,7 @@ class SeededRandomWalk(Transform):
     """
 
     def __init__(
-        self, seed_margin: float = 0.5, background_logit: float = -6.0, beta: float = 5000.0, dark: float = 0.05
+        self, seed_margin: float = 0.5, background_logit: float = -7.0, beta: float = 20000.0, dark: float = 0.05
     ) -> None:
         for name, value in (("seed_margin", seed_margin), ("beta", beta)):
             if not value > 0:
@@ -148,8 +148,8 @@ class SeededRandomWalkd(MapTransform):
         keys: KeysCollection,
         image_key: str = "image",
         seed_margin: float = 0.5,
-        background_logit: float = -6.0,
-        beta: float = 5000.0,
+        background_logit: float = -7.0,
+        beta: float = 20000.0,
         dark: float = 0.05,
         allow_missing_keys: bool = False,
     ) -> None:
