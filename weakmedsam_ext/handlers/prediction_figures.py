@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from monai.data.utils import affine_to_spacing
-from tqdm import tqdm
 
 from ..data import (
     Volume,
@@ -19,6 +18,7 @@ from ..data import (
     load_mask,
     load_volume,
     prediction_path,
+    show_progress,
 )
 from .pyplot import outline, pyplot_to_files, save_figure
 
@@ -53,7 +53,7 @@ def write_prediction_figures(
     """
     pyplot_to_files()  # without matplotlib there is nothing to read for
     paths = []
-    for item in tqdm(cases, desc="figures", unit="case", disable=not progress):
+    for item in show_progress(cases, "figures", "case", enabled=progress):
         image, real = load_volume(images_of(item)[0]), load_case_mask(item)
         predicted = load_mask(prediction_path(prediction_dir, item))
         check_same_grid(image, predicted)
