@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class StageUsage:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self._started = datetime.now(timezone.utc)
         self._start = time.monotonic()
         self._size = _size(self.folder)
         _reset_peak()
@@ -43,9 +45,10 @@ class StageUsage:
         return time.monotonic() - self._start
 
     def record(self) -> dict[str, Any]:
-        """Time, memory, disk, device and versions, as JSON holds them; None for what this system cannot tell."""
+        """Start (UTC), time, memory, disk, device and versions, as JSON holds them; None for what nobody can tell."""
         gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
         return {
+            "started": self._started.isoformat(timespec="seconds"),
             "seconds": round(self.seconds, 1),
             "memory_mb": peak_memory(),
             "gpu_memory_mb": round(torch.cuda.max_memory_allocated() / MEGABYTE) if gpu else None,

@@ -20,6 +20,7 @@ from ..data import (
     prediction_path,
     show_progress,
 )
+from .planes import fullest_plane, grey_window
 from .pyplot import outline, pyplot_to_files, save_figure
 
 __all__ = ["plot_prediction", "write_prediction_figures"]
@@ -82,10 +83,10 @@ def plot_prediction(image: Volume, real: np.ndarray, predicted: np.ndarray, titl
     """
     spacing = affine_to_spacing(image.affine)
     shown = real if real.any() else predicted
-    lower, upper = np.percentile(image.array, (0.5, 99.5))
+    lower, upper = grey_window(image.array)
     figure, axes = pyplot_to_files().subplots(1, 3, figsize=(9, 3.3), layout="constrained")
     for across, axis in enumerate(axes):
-        plane = int((shown > 0).sum(tuple(a for a in range(3) if a != across)).argmax())
+        plane = fullest_plane(shown, across)
         flat, real_flat, predicted_flat = (np.take(array, plane, across).T for array in (image.array, real, predicted))
         x, y = (float(spacing[a]) for a in range(3) if a != across)
         axis.imshow(flat, cmap="gray", origin="lower", vmin=lower, vmax=upper, aspect=y / x)
