@@ -40,6 +40,7 @@ from .io import (
 from .labelled_split import semi_supervised_items, validation_items
 from .patients import patients_of
 from .problems import Problem, count_problems, format_problems, report_problems
+from .progress import RemainingTime, duration, on_terminal, show_progress
 from .reference_labels import class_numbers, write_reference_labels
 from .regions.datasets import SliceMasks, SliceRegions, VolumeMasks, VolumeRegionDataset, VolumeRegions
 from .regions.image_regions import region_hierarchy
@@ -70,6 +71,7 @@ __all__ = [
     "ReadRegionsd",
     "ReadSubclassd",
     "RegionStore",
+    "RemainingTime",
     "SLICE_AXES",
     "SUBTYPES",
     "SliceDataset",
@@ -103,6 +105,7 @@ __all__ = [
     "content_hash",
     "count_problems",
     "decathlon_cases",
+    "duration",
     "format_problems",
     "heart_phantom",
     "image_items",
@@ -116,6 +119,7 @@ __all__ = [
     "load_volume",
     "msd_folder",
     "name_of_output",
+    "on_terminal",
     "patients_of",
     "prediction_path",
     "prepare_abdomenct1k",
@@ -131,6 +135,7 @@ __all__ = [
     "require_images",
     "semi_supervised_items",
     "set_aside",
+    "show_progress",
     "slice_labels_from_csv",
     "slice_labels_from_masks",
     "split_cases",

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from monai.utils import ensure_tuple
-from tqdm import tqdm
 
 from .cases import images_of
 from .checked_volume import CheckedVolume, affine_problem, check_image, check_mask, problem_of
 from .compare_cases import class_problems, orientation_problems, spacing_problems, unmapped_problems
 from .io import Grid, check_same_grid
 from .problems import Problem
+from .progress import show_progress
 
 __all__ = ["check_dataset"]
 
@@ -48,7 +48,7 @@ def check_dataset(
     if class_map is not None and not isinstance(class_map, Mapping):
         raise ValueError(f"class_map: expected names and values, for example {{'liver': 1}}, but got {class_map!r}.")
     survey = _Survey(class_map or {})
-    for item in tqdm(cases, desc="check", unit="case", disable=not progress):
+    for item in show_progress(cases, "check", "case", enabled=progress):
         survey.add(item, read_masks)
     found = [*survey.problems, *orientation_problems(survey.grids), *spacing_problems(survey.grids)]
     if class_map:
