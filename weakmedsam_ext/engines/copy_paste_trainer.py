@@ -64,7 +64,7 @@ class CopyPasteTrainer(TeacherTrainer):
         self.clean = clean
         self.mixed_loss = MaskedDiceCELoss()
         self._mixture: _Mixture | None = None
-        self._prepare_unmixed = self.prepare_batch
+        self._prepare_unmixed: Callable[..., tuple[Tensor, Tensor]] = self.prepare_batch  # type: ignore[has-type]
         self.prepare_batch = self._prepare_mixed
 
     def _prepare_mixed(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -112,7 +112,8 @@ def draw_box(size: Sequence[int]) -> Tensor:
     box = torch.zeros(1, 1, *size)
     sides = [max(1, int(SIDE * length)) for length in size]
     starts = [int(torch.randint(length - side + 1, ())) for length, side in zip(size, sides, strict=True)]
-    box[(..., *(slice(start, start + side) for start, side in zip(starts, sides, strict=True)))] = 1
+    inside: tuple[Any, ...] = tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
+    box[(..., *inside)] = 1
     return box
 
 

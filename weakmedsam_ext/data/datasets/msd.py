@@ -114,7 +114,7 @@ def _downloaded(folder: Path) -> Path:
         if "check of downloaded file failed" in str(error):  # a ValueError from MONAI 1.6 on, a RuntimeError before
             tar.unlink(missing_ok=True)  # which leaves the file
             raise ValueError(
-                f"download: expected the MD5 sum {expected}, but {address} arrived with another; run again, or {by_hand}."
+                f"download: expected the MD5 sum {expected}, but {address} has another; run again, or {by_hand}."
             ) from error
         reason = getattr(error, "reason", None) or error
         raise ConnectionError(f"download: {address} cannot be fetched ({reason}); run again, or {by_hand}.") from error
