@@ -86,7 +86,7 @@ def write_report(
     """
     run = Path(output_dir)
     settings, stages, scored = run_settings(run), stage_records(run), read_steps(run, steps, held_out)
-    sections = [glossary_note()]
+    sections = [_no_results()]
     if scored:
         main = next((step for step in scored if step.is_main), scored[-1])
         sections = _results(run, main, scored, class_map, SLICE_AXES[axis], progress)
@@ -106,8 +106,7 @@ def write_report(
     return run / REPORT
 
 
-def glossary_note() -> str:
-    """What stands where the scores would stand."""
+def _no_results() -> str:
     return section("Results", "No held-out case with a mask has been scored, so this report shows no results.")
 
 
