@@ -21,7 +21,7 @@ from weakmedsam_ext.report import (
 from weakmedsam_ext.report.case_images import load_case
 from weakmedsam_ext.report.findings import find_slices
 from weakmedsam_ext.report.run_record import pick_cases, read_steps, stage_records
-from weakmedsam_ext.report.viewers import chosen_slices
+from weakmedsam_ext.report.viewers import chosen_slices, viewer
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +112,17 @@ def test_a_picture_shows_the_slice_with_front_up_and_right_side_left(run):
     assert picture.shape == (10, 12) and picture.dtype == np.uint8
     lesion = case.plane(case.layers["reference"], 2) > 0
     assert picture[lesion].mean() > picture[~lesion].mean() + 30
+
+
+def test_a_photograph_is_shown_as_it_is_and_has_no_sides(tmp_path):
+    pixels = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    for name, array in (("image", pixels), ("label", (pixels < 12).astype(np.uint8))):
+        Image.fromarray(array).save(tmp_path / f"{name}.png")
+    item = {"case": "p", "image": str(tmp_path / "image.png"), "label": str(tmp_path / "label.png")}
+    case = load_case(item, {}, {"lesion": 1}, 2)
+    np.testing.assert_array_equal(case.plane(case.image, 0), pixels)
+    page = viewer(case, "p", "", ["reference"], {})
+    assert '<span class="side left"></span>' in page and "hidden" in page and ">R<" not in page
 
 
 def test_an_outline_goes_around_the_mask_in_mm(run):

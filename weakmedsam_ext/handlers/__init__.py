@@ -8,6 +8,7 @@ from .gradient_clipping import GradientClipping
 from .prediction_figures import plot_prediction, write_prediction_figures
 from .pseudo_label_figures import PseudoLabelFigures, plot_pseudo_label
 from .pseudo_label_writer import PseudoLabelWriter
+from .pyplot import figures_possible
 from .resumable_epochs import ResumableEpochs
 from .step_figure import write_step_figure
 from .tracking import uses_tracker
@@ -23,6 +24,7 @@ __all__ = [
     "ResumableEpochs",
     "TrainingLog",
     "WeightsLoader",
+    "figures_possible",
     "loss_of",
     "plot_clicks",
     "plot_prediction",

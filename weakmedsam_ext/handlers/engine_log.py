@@ -69,6 +69,7 @@ class TrainingLog:
         self._steps: RemainingTime | None = None
         self._first_step = 0
         self._epochs: RemainingTime | None = None
+        self._first_epoch = 0
         self._told = False
 
     def start_epoch(self, engine: Engine) -> None:
@@ -97,6 +98,7 @@ class TrainingLog:
 
     def end_epoch(self, engine: Engine) -> None:
         """Log the epoch and write the table."""
+        self._told = True  # an epoch's line says it better
         epoch, epochs = engine.state.epoch, engine.state.max_epochs or engine.state.epoch
         loss = sum(map(float, self._losses)) / max(len(self._losses), 1)
         seconds = time.monotonic() - self._began
@@ -106,7 +108,9 @@ class TrainingLog:
         columns = list(dict.fromkeys(name for row in rows for name in row))
         write_csv([{name: row.get(name) for name in columns} for row in rows], self.path)
         found = "".join(f", {name} {value:.4f}" for name, value in metrics.items())
-        left = f", about {duration(self._epochs.seconds(epoch - self._first_epoch))} to go" if epoch < epochs else ""  # type: ignore[union-attr]
+        left = ""
+        if self._epochs is not None and epoch < epochs:
+            left = f", about {duration(self._epochs.seconds(epoch - self._first_epoch))} to go"
         took = duration(seconds)
         logger.info("%s: epoch %d of %d, loss %.4f%s, %s%s", self.description, epoch, epochs, loss, found, took, left)
 

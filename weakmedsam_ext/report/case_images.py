@@ -16,6 +16,7 @@ from PIL import Image
 from skimage.measure import find_contours
 
 from ..data import check_same_grid, class_numbers, images_of, load_case_mask, load_mask, load_volume, prediction_path
+from ..data.volume_formats import is_picture
 from ..handlers.planes import fullest_plane, grey_window
 
 __all__ = ["CaseImages", "load_case"]
@@ -35,6 +36,7 @@ class CaseImages:
         layers: title -> class numbers (X, Y, Z), 0 is background; "reference" is the real mask.
         spacing: size of a voxel in mm.
         axis: across which slices are taken.
+        has_sides: whether left and right are those of a patient; pictures (PNG, JPEG) do not know.
     """
 
     name: str
@@ -42,6 +44,7 @@ class CaseImages:
     layers: dict[str, np.ndarray]
     spacing: tuple[float, float, float]
     axis: int
+    has_sides: bool = True
 
     @property
     def num_slices(self) -> int:
@@ -125,6 +128,7 @@ def load_case(item: Mapping[str, Any], folders: Mapping[str, str | Path], class_
         {title: _turned(mask, turn) for title, mask in layers.items()},
         (x, y, z),
         axis,
+        not is_picture(image.path),
     )
 
 

@@ -32,7 +32,7 @@ def viewer(case: CaseImages, heading: str, note: str, shown: Sequence[str], name
     start = numbers.index(case.start)
     frames = []
     for number in numbers:
-        place = f"slice {number} ({case.num_slices} slices, counted from 0)"
+        place = f"slice {number} ({case.num_slices} slices, counted from 0)" if case.num_slices > 1 else ""
         frames.append(_frame(case, number, case.picture(number), list(case.layers), f'data-place="{place}"'))
     frames[start] = frames[start].replace("<svg", '<svg class="on"', 1)
     switches = "".join(
@@ -41,8 +41,9 @@ def viewer(case: CaseImages, heading: str, note: str, shown: Sequence[str], name
         for k, layer in enumerate(case.layers)
     )
     hidden = "".join(f" hide{k}" for k, layer in enumerate(case.layers) if layer not in shown)
-    left, right = SIDES[case.axis]
-    slider = f'<input type="range" min="0" max="{len(numbers) - 1}" value="{start}" aria-label="slice">'
+    left, right = SIDES[case.axis] if case.has_sides else ("", "")
+    single = " hidden" * (len(numbers) == 1)
+    slider = f'<input type="range" min="0" max="{len(numbers) - 1}" value="{start}" aria-label="slice"{single}>'
     return (
         f'<div class="viewer{hidden}"><h3>{escape(heading)}</h3>'
         f'<div class="screen">{"".join(frames)}<span class="side left">{left}</span>'

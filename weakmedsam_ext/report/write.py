@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..data import SLICE_AXES, atomic_path, images_of, prediction_path, show_progress
+from ..data.volume_formats import is_picture
 from .case_images import load_case
 from .charts import curves
 from .findings import MISSED, SPURIOUS, Finding, find_slices
@@ -85,7 +86,7 @@ def write_report(
     """
     run = Path(output_dir)
     settings, stages, scored = run_settings(run), stage_records(run), read_steps(run, steps, held_out)
-    sections = [glossary_note()]
+    sections = [_no_results()]
     if scored:
         main = next((step for step in scored if step.is_main), scored[-1])
         sections = _results(run, main, scored, class_map, SLICE_AXES[axis], progress)
@@ -105,8 +106,7 @@ def write_report(
     return run / REPORT
 
 
-def glossary_note() -> str:
-    """What stands where the scores would stand."""
+def _no_results() -> str:
     return section("Results", "No held-out case with a mask has been scored, so this report shows no results.")
 
 
@@ -183,9 +183,7 @@ def _examples(main: Step, scored: Sequence[Step], class_map: Mapping[str, Any], 
     """The best, the median and the worst held-out case, and a training case with its pseudo-labels."""
     names = {step.title: step.title.split(" (")[0] for step in scored}
     names["reference"] = "reference (a person's outline)"
-    order = ("from left to right", "from back to front", "from foot to head")[axis]
-    about = f"Move the slider to go through the slices, which are counted from 0, {order}."
-    about += " L and R are the patient's left and right side." if axis else ""
+    about = "" if is_picture(images_of(main.cases[0])[0]) else _how_to_scroll(axis)
     beside = [step for step in scored if step.masks is not None and step is not main and step.held_out == main.held_out]
     content = [_viewers(main, [main, *beside], pick_cases(main.case_scores()), names, class_map, axis)]
     learnt = [step for step in scored if step.masks is not None and not step.held_out]
@@ -197,6 +195,12 @@ def _examples(main: Step, scored: Sequence[Step], class_map: Mapping[str, Any], 
         chosen = {"training case": case} if case else {}
         content.append(_viewers(source, list(reversed(learnt)), chosen, names, class_map, axis))
     return section("Best, median and worst case", about, *content)
+
+
+def _how_to_scroll(axis: int) -> str:
+    order = ("from left to right", "from back to front", "from foot to head")[axis]
+    sides = " L and R are the patient's left and right side." if axis else ""
+    return f"Move the slider to go through the slices, which are counted from 0, {order}.{sides}"
 
 
 def _viewers(
