@@ -402,7 +402,7 @@ def test_workers_change_nothing():
 
 def test_batches_and_settings_that_cannot_be_are_refused():
     trainer = trainer_of(SemiSupervisedTrainer, specialist())
-    with pytest.raises(ValueError, match="batch: expected labels of its first items, 1 to 2, but got none"):
+    with pytest.raises(ValueError, match="batch: 'label' is missing .*use a TwoStreamSampler"):
         trainer.prepare_batch({"image": torch.zeros(2, 1, 4, 4, 4)}, "cpu")
     with pytest.raises(ValueError, match="1 to 1, but got 2; use a TwoStreamSampler"):
         trainer.prepare_batch({"image": torch.zeros(1, 1, 4, 4, 4), "label": torch.zeros(2, 1, 4, 4, 4)}, "cpu")
