@@ -1,5 +1,6 @@
 """Readers of public layouts, image-level labels, slice stores, splits by case, and phantoms in the same layouts."""
 
+from .annotation_store import cache_with_unlabelled, with_unlabelled
 from .cases import images_of, prediction_path
 from .check import check_dataset
 from .clicks import read_clicks
@@ -98,6 +99,7 @@ __all__ = [
     "build_slice_store",
     "build_volume_regions",
     "build_volume_store",
+    "cache_with_unlabelled",
     "check_dataset",
     "check_same_grid",
     "class_numbers",
@@ -141,6 +143,7 @@ __all__ = [
     "split_cases",
     "split_dataset",
     "validation_items",
+    "with_unlabelled",
     "write_json",
     "write_nifti",
     "write_phantoms",
