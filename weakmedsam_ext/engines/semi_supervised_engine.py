@@ -161,7 +161,9 @@ def prepare_two_streams(
         prepare_batch, batchdata, device, non_blocking, f"label the first items, {STREAMS}", **kwargs
     )
     if not 1 <= len(label) <= len(image):
-        raise ValueError(f"batch: expected 1 to {len(image)} labels, but got {len(label)}; {STREAMS}.")
+        raise ValueError(
+            f"batch: expected labels of its first items, 1 to {len(image)}, but got {len(label)}; {STREAMS}."
+        )
     return image, label
 
 
