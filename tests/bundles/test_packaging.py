@@ -10,6 +10,7 @@ import json
 import shutil
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 
 import monai.bundle
 import nibabel as nib
@@ -195,6 +196,25 @@ def test_monai_label_stops_and_trains_again_with_other_epochs_and_more_labels(
     after = monai_label_trains(app, phantoms, max_epochs=1)
     assert distance(stopped, after) < distance(installed.network.state_dict(), after)
     assert (app / "models" / "model.previous.pt").exists()
+
+
+@pytest.mark.slow
+def test_semi_supervised_training_finds_the_unlabelled_images_of_the_study_folder(installed, phantoms, tmp_path):
+    """MONAI Label gives a training its labelled images alone; the others lie beside them."""
+    if not installed.name.startswith("semisam"):
+        pytest.skip("this bundle does not learn from images without a label")
+    app, studies = tmp_path / "app" / "model" / installed.name, tmp_path / "studies"
+    shutil.copytree(installed.root, app)
+    shorten(app)
+    (studies / "labels" / "final").mkdir(parents=True)
+    items = []
+    for number, item in enumerate(phantoms[:4]):
+        image = shutil.copy(item["image"], studies)
+        if number < 2:
+            items.append({"image": image, "label": shutil.copy(item["label"], studies / "labels" / "final")})
+    monai_label_trains(app, items, max_epochs=1)
+    inputs = json.loads((app / "models" / "model.json").read_text())["inputs"]
+    assert {Path(name).name for name in inputs} == {Path(item["image"]).name for item in phantoms[:4]}
 
 
 def distance(one, other):
