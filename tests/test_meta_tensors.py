@@ -86,6 +86,9 @@ LOSSES = {
     "UncertaintyConsistencyLoss": Case(
         losses.UncertaintyConsistencyLoss, (*tensors((2, 3, 8, 8), (2, 3, 8, 8)), torch.full((2, 3, 8, 8), 1 / 3), 1.0)
     ),
+    "MaskedDiceCELoss": Case(
+        losses.MaskedDiceCELoss, (tensors((2, 3, 8, 8))[0], torch.ones(2, 1, 8, 8), torch.ones(1, 1, 8, 8))
+    ),
     "GeneralistLoss": Case(losses.GeneralistLoss, tensors((2, 3, 8, 8), (2, 2, 8, 8))),
     "PromptLoss": Case(losses.PromptLoss, tensors((1, 2, 3, 8, 8), (1, 2, 3), (1, 2, 2, 8, 8))),
     "RegionAffinityLoss": Case(lambda: losses.RegionAffinityLoss(16, 3), (*tensors((1, 4, 8, 8)), REGIONS)),
