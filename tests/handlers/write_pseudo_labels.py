@@ -14,4 +14,5 @@ from weakmedsam_ext.handlers import PseudoLabelWriter
 folder = Path(sys.argv[1])
 cases, store, labels = make_study(folder / os.environ["RANK"])
 writer = PseudoLabelWriter(cases, store, labels, folder / "two", run_key=RunKey(folder, {"threshold": 0.5}))
+writer.prepare()  # as the stage does, before it asks for the remaining cases
 run(writer, store, labels, left_half)
