@@ -10,7 +10,7 @@
 #       tests      tests that need a GPU
 #       all        all of them
 #
-# Environment: DEVICE (cuda:0), QUICK=1 (tiny, to try this script on a CPU), METHODS ("uncertainty_aware supervised"),
+# Environment: DEVICE (cuda:0), QUICK=1 (tiny, to try this script on a CPU), METHODS ("uncertainty_aware copy_paste supervised"),
 # LABELLED (4), SEED (0), WORKERS (6), NO_SCORES=1 (leave the distances, minutes of CPU work, to another machine that has
 # the predictions), MINUTES (4, of each synthetic pre-training), DIMS ("2 3"), PYTHON (python).
 set -euo pipefail
@@ -47,15 +47,14 @@ config() {
         --meta_file $bundle/configs/metadata.json --bundle_root $bundle --dataset_dir "$data" "$@"
 }
 
-# Batches of 2 labelled and 2 unlabelled patches as in UA-MT, 6 000 iterations; all else is the bundle's default. Long
-# epochs, because workers start and a checkpoint is written once an epoch. Stride 18, 18, 4 as published.
+# Batches of 2 labelled and 2 unlabelled patches as in UA-MT, 6 000 iterations. Long epochs, because workers start and a checkpoint is written once an epoch. Stride 18, 18, 4 as published.
 semisam() {
     [ -n "$data" ] || { echo "semisam: DATA_DIR is missing; make it by python -m weakmedsam_ext prepare la2018" >&2; return 2; }
     local root=$out/semisam layout=contiguous_format deterministic=False workers=${WORKERS:-6} method
-    local size=(--channels 16 --roi_size "[112,112,80]" --batches_per_epoch 200) epochs=30 stride="[18,18,4]"
+    local size=(--channels 16 --spacing 0.625 --roi_size "[112,112,80]" --batches_per_epoch 200) epochs=30 stride="[18,18,4]"
     local length=(--epochs "$epochs")
     if [ -n "$quick" ]; then
-        size=(--channels 4 --roi_size "[32,32,16]" --batches_per_epoch 2 --spacing 2.5)
+        size=(--channels 4 --spacing 2.5 --roi_size "[32,32,16]" --batches_per_epoch 2)
         length=(--epochs 2) stride="[16,16,8]" workers=0
     fi
     # batches pass through shared memory, which containers may keep small
@@ -73,11 +72,13 @@ split = split_decathlon(sys.argv[1], num_folds=20, num_test=8)
 json.dump({part: [item["case"] for item in items] for part, items in split.items()}, open(sys.argv[2], "w"))
 PY
     local on_device="\$@network_def.to(@device, memory_format=torch.$layout)"
-    for method in ${METHODS:-uncertainty_aware supervised}; do
+    for method in ${METHODS:-uncertainty_aware copy_paste supervised}; do
         local folder=$root/${method}_${LABELLED:-4}_seed${SEED:-0}
         local common=(--output_dir "$folder" --ckpt_dir "$folder/models" --split_file "$root/split.json" --device "$device")
+        local published=(--specialist thin_vnet) training=published_training.json sgd=(--learning_rate 0.01 --weight_decay 0.0001 --average_decay 0)
+        [ "$method" != copy_paste ] || published=() training="" sgd=()
         if [ ! -f "$folder/models/model.pt" ]; then
-            config "train_$method" "train.json $method.json" "${common[@]}" "${size[@]}" "${length[@]}" \
+            config "train_$method" "train.json $training $method.json" "${common[@]}" "${size[@]}" "${length[@]}" "${published[@]}" "${sgd[@]}" \
                 --labelled "${LABELLED:-4}" --seed "${SEED:-0}" --labelled_per_batch 2 --unlabelled_per_batch 2 \
                 --val_interval 1000 --num_workers "$workers" --deterministic "$deterministic" \
                 --network "$on_device" --teacher#network "$on_device" || return 1
@@ -87,7 +88,7 @@ PY
             held_out=$("$python" -c "import json, sys
 print([f'{sys.argv[2]}/imagesTr/{case}.nii.gz' for case in json.load(open(sys.argv[1]))['test']])" "$root/split.json" "$data")
             config "predict_$method" inference.json --output_dir "$folder" --ckpt_dir "$folder/models" --device "$device" \
-                "${size[@]:0:4}" ${quick:+--spacing 2.5} --stride "$stride" --window_batch_size 8 \
+                "${size[@]:0:6}" "${published[@]}" --stride "$stride" --window_batch_size 8 \
                 --datalist "$held_out" || return 1
             touch "$folder/predicted"
         fi

@@ -28,12 +28,11 @@ WALKS: dict[str, dict[str, float]] = {
     "as the recipe": {},
     "seeds within 0.25 of the maximum": {"seed_margin": 0.25},
     "seeds within 1": {"seed_margin": 1.0},
-    "seeds within 2": {"seed_margin": 2.0},
-    "background below -4": {"background_logit": -4.0},
     "background below -5": {"background_logit": -5.0},
-    "background below -7": {"background_logit": -7.0},
-    "beta 1500": {"beta": 1500.0},
-    "beta 20000": {"beta": 20000.0},
+    "background below -6": {"background_logit": -6.0},
+    "background below -8": {"background_logit": -8.0},
+    "beta 5000": {"beta": 5000.0},
+    "beta 50000": {"beta": 50000.0},
 }
 THRESHOLDS = (0.5, 0.27, 0.12)  # logits 0, -1 and -2
 

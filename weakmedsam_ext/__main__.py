@@ -1,4 +1,4 @@
-"""Command line: `python -m weakmedsam_ext prepare la2018 ...`, `check`, `create`, `build`, `package`, `phantom`."""
+"""Command line: `python -m weakmedsam_ext prepare la2018 ...`, `check`, `create`, `build`, `package`, `report`, ..."""
 
 from __future__ import annotations
 
@@ -154,6 +154,17 @@ def package(bundle: str, output: str, model: str | None = None, run: str | None 
     return _Command(partial(_package, bundle, output, model, run))
 
 
+@SetParseFns(run=str, dataset_dir=str)
+def report(run: str, dataset_dir: str | None = None) -> _Command:
+    """Write the report of a run, one HTML file, from what the run has left; pipelines do so at their end.
+
+    Args:
+        run: output_dir of a pipeline.
+        dataset_dir: where the data are now, when they have moved since the pipeline ran.
+    """
+    return _Command(partial(_report, run, dataset_dir))
+
+
 # also the keys of data.MSD_TASKS, whose import would load torch
 MSD_TASKS = (
     "msd_brain_tumour",
@@ -179,6 +190,7 @@ COMMANDS = {
     "create": create,
     "build": build,
     "package": package,
+    "report": report,
 }
 
 
@@ -274,6 +286,12 @@ def _package(bundle: str, output: str, model: str | None, run: str | None) -> st
     from .bundle import package_bundle
 
     return f"wrote {package_bundle(bundle, output, model, run)}"
+
+
+def _report(run: str, dataset_dir: str | None) -> str:
+    from .report import report_run
+
+    return f"wrote {report_run(run, dataset_dir)}"
 
 
 if __name__ == "__main__":

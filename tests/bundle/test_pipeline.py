@@ -131,6 +131,18 @@ def test_the_record_of_an_earlier_version_runs_its_stage_again(folder, caplog):
     assert "one: running again: package version changed: None -> " in caplog.text
 
 
+def test_a_stage_says_what_it_took_and_before_it_runs_again_what_it_took_last_time(folder, caplog):
+    caplog.set_level("INFO")
+    run(folder)
+    record = json.loads((folder / "out" / "stages" / "two.json").read_text())
+    assert record["usage"]["seconds"] >= 0 and record["usage"]["memory_mb"] > 0 and "last time" not in caplog.text
+    assert record["bundle"] == folder.parent.name
+    record["usage"] |= {"seconds": 130, "memory_mb": 2345, "disk_mb": 12.4, "gpu_memory_mb": None}
+    (folder / "out" / "stages" / "two.json").write_text(json.dumps(record))
+    run(folder, number=2)
+    assert "[2/2] two: last time it took 2 min, 2.3 GB of memory, 12 MB of disk" in caplog.text
+
+
 def test_a_missing_output_runs_its_stage_again(folder):
     run(folder)
     (folder / "out" / "second").unlink()

@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
-from semisam_runs import BUNDLES, GENERALIST, SMALL, run, workflow
+from monai.bundle import ConfigParser
+from semisam_runs import BUNDLES, GENERALIST, ROOT, SMALL, run, workflow
 
-from weakmedsam_ext.bundle import user_message
+from weakmedsam_ext.bundle import training_workflow, user_message
 from weakmedsam_ext.data import split_dataset
-from weakmedsam_ext.networks import ThinVNet, build_network
+from weakmedsam_ext.networks import ThinVNet, build_network, build_specialist
 
 LA = "semisam_la2018"
+PUBLISHED = json.loads((ROOT / LA / "configs/published.json").read_text())
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def test_pipeline_trains_predicts_and_scores_with_its_controls(bundle, phantoms,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["supervised", "mean_teacher", "uncertainty_aware", "adversarial"])
+@pytest.mark.parametrize("method", ["supervised", "mean_teacher", "uncertainty_aware", "adversarial", "copy_paste"])
 def test_masks_of_unlabelled_cases_are_never_opened(method, data, tmp_path):
     """Poison: replaced by garbage, then deleted, and nothing changes."""
     settings = {"method": method, "generalists": [GENERALIST], "num_clicks": 1}
@@ -93,7 +95,7 @@ def curve_of(training):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["uncertainty_aware", "adversarial"])
+@pytest.mark.parametrize("method", ["uncertainty_aware", "adversarial", "copy_paste"])
 @pytest.mark.parametrize("iteration", [2, 3, 5])  # within an epoch, after its last iteration, within the next one
 def test_a_run_that_is_cut_at_any_iteration_ends_with_the_same_weights(method, iteration, phantoms, tmp_path):
     def training(name):
@@ -127,6 +129,7 @@ def interrupt(engine):
     [
         ("supervised", set()),
         ("mean_teacher", {"teacher"}),
+        ("copy_paste", {"teacher"}),
         ("adversarial", {"discriminator", "discriminator_optimizer"}),
     ],
 )
@@ -137,7 +140,7 @@ def test_a_method_builds_and_keeps_only_what_it_uses(method, kept, phantoms, tmp
     with pytest.raises(PowerCut):
         training.run()
     state = torch.load(tmp_path / "checkpoints/train.pt", weights_only=True)
-    assert set(state) - {"epoch", "record"} == {"network", "optimizer", "lr_scheduler", "best"} | kept
+    assert set(state) - {"epoch", "record"} == {"network", "average", "optimizer", "lr_scheduler", "best"} | kept
 
 
 def test_voxels_may_have_three_sizes(phantoms, tmp_path):
@@ -149,12 +152,12 @@ def test_voxels_may_have_three_sizes(phantoms, tmp_path):
 
 def test_best_weights_are_those_of_the_best_validation(phantoms, tmp_path):
     training = workflow(LA, "train.json", phantoms, tmp_path, ckpt_dir=str(tmp_path), epochs=3, learning_rate=0.1)
-    evaluator, network = (training.parser.get_parsed_content(name) for name in ("validate::evaluator", "network"))
+    evaluator, average = (training.parser.get_parsed_content(name) for name in ("validate::evaluator", "average"))
     seen = []
 
     @evaluator.on(Events.COMPLETED)
     def keep(engine):
-        copy = {name: value.clone() for name, value in network.state_dict().items()}
+        copy = {name: value.clone() for name, value in average.network.state_dict().items()}
         seen.append((engine.state.metrics["val_mean_dice"], copy))
 
     training.run()
@@ -205,7 +208,7 @@ def test_the_sides_of_a_patch_may_all_differ(bundle, phantoms, tmp_path):
 def test_weights_follow_a_training_of_any_length(length, iterations, phantoms, tmp_path):
     settings = {"ramp_length": length, "epochs": iterations, "batches_per_epoch": 1, "consistency_weight": 1.0}
     settings["generalists"] = [GENERALIST]
-    training = workflow(LA, "train.json", phantoms, tmp_path, generalist_weight=1.0, **settings)
+    training = workflow(LA, "train.json", phantoms, tmp_path, "mean_teacher", generalist_weight=1.0, **settings)
     rampup, rampdown = (training.parser.get_parsed_content(name) for name in ("rampup", "rampdown"))
     assert rampup(iterations) == 1.0 == rampdown(0)
     if length:
@@ -227,7 +230,7 @@ def test_a_volume_of_one_slice_keeps_its_grid(phantoms, tmp_path):
 
 def predict(folder, images):
     """Inference with random weights."""
-    torch.save(ThinVNet(channels=SMALL["channels"]).state_dict(), folder / "model.pt")
+    torch.save(build_specialist("unet", channels=SMALL["channels"]).state_dict(), folder / "model.pt")
     workflow(LA, "inference.json", folder, folder, ckpt_dir=str(folder), datalist=[str(path) for path in images]).run()
 
 
@@ -305,3 +308,38 @@ def test_generalists_that_cannot_be(data, tmp_path):
 def test_an_unknown_choice_is_named(data, tmp_path):
     fails(data, tmp_path, "mean_teacherr", method="mean_teacherr")
     fails(data, tmp_path, "newest", select="newest")
+
+
+def test_what_was_published_is_a_preset(phantoms, tmp_path):
+    training = training_workflow(
+        ROOT / LA / "configs",
+        "train.json",
+        "uncertainty_aware.json",
+        "published_training.json",
+        bundle_root=str(ROOT / LA),
+        dataset_dir=str(phantoms),
+        output_dir=str(tmp_path),
+        ckpt_dir=str(tmp_path),
+        **{name: value for name, value in SMALL.items() if name != "noise"},
+        **{name: PUBLISHED[name] for name in ("specialist", "learning_rate", "weight_decay", "average_decay")},
+        epochs=2,
+    )
+    optimizer, network, schedule = (
+        training.parser.get_parsed_content(name) for name in ("optimizer", "network", "lr_scheduler")
+    )
+    assert isinstance(network, ThinVNet) and isinstance(optimizer, torch.optim.SGD)
+    assert isinstance(schedule, torch.optim.lr_scheduler.StepLR) and optimizer.defaults["lr"] == 0.01
+    training.run()
+    assert same(weights(tmp_path / "model.pt"), network.state_dict())  # the last weights, no average
+
+
+def test_the_published_pipeline_trains_by_its_own_overlay():
+    pipeline = ConfigParser()
+    pipeline.read_config(ROOT / LA / "configs/pipeline.json")
+    pipeline.update(PUBLISHED)
+    configs = {stage["name"]: f"stages::{number}::config" for number, stage in enumerate(pipeline["stages"])}
+    overlays = {name: pipeline.get_parsed_content(config)[1:] for name, config in configs.items()}
+    assert overlays["train"] == ["published_training", "uncertainty_aware"]
+    assert overlays["train_all_masks"] == ["published_training", "supervised"]
+    own = json.loads((ROOT / LA / "configs/pipeline.json").read_text())
+    assert {name: own[name] for name in PUBLISHED if name in own} != PUBLISHED and set(PUBLISHED) <= set(own)

@@ -53,7 +53,7 @@ def rerun(weak, caplog, **settings):
     return stages_run(lambda: heart_runs.run(weak / "data", weak / "run", **{**WEAK, **settings}), caplog)
 
 
-AFTER_CAM = ["train_cam", "cam_labels", "pseudo_label", "train", "predict", "evaluate"]
+AFTER_CAM = ["train_cam", "cam_labels", "pseudo_label", "train", "predict", "evaluate", "report"]
 
 
 def test_the_same_command_runs_nothing_also_after_the_folder_was_moved(weak, caplog):
@@ -120,7 +120,7 @@ def test_a_changed_volume_is_noticed(weak, caplog):
     ran = rerun(weak, caplog)
     assert ran["slice_labels"] == f"1 inputs changed: imagesTr/{case['case']}.nii.gz"
     assert ran["cluster"] == f"2 inputs changed: imagesTr/{case['case']}.nii.gz, slice_labels.json"
-    assert list(ran)[-1] == "evaluate"
+    assert list(ran)[-1] == "report"
 
 
 def test_another_checkpoint_at_the_same_path_is_noticed(weak, caplog):
@@ -156,7 +156,7 @@ def test_settings_that_nobody_declares_are_refused(tmp_path, settings, nearest):
 def test_every_setting_of_a_stage_can_be_given_to_the_pipeline(weak, caplog):
     """Settings that were swallowed once: those that only a stage declares."""
     ran = rerun(weak, caplog, weight_decay=0.2, val_interval=2, cache_num=4, amp=False)
-    assert list(ran) == ["train", "predict", "evaluate"]
+    assert list(ran) == ["train", "predict", "evaluate", "report"]
     assert ran["train"] == "weight_decay changed: 0.1 -> 0.2, val_interval changed: 5 -> 2"
 
 
@@ -194,7 +194,7 @@ def test_cases_that_are_added_later_are_trained_on_before_others_are_scored(tmp_
     semisam_runs.run(LA, data, run, **settings)
     (data / "dataset.json").write_text(json.dumps(listing))
     ran = stages_run(lambda: semisam_runs.run(LA, data, run, **settings), caplog)
-    assert list(ran) == ["check", "train", "predict", "evaluate"] and "inputs added" in ran["train"]
+    assert list(ran) == ["check", "train", "predict", "evaluate", "report"] and "inputs added" in ran["train"]
     record = json.loads((run / "stages/train.json").read_text())["record"]["inputs"]
     trained = {os.path.basename(name) for name in record}
     assert trained.isdisjoint(path.name for path in (run / "predictions").glob("*.nii.gz"))

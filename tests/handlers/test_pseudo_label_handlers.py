@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -16,8 +21,7 @@ SHAPE = (20, 28, 5)
 VISIBLE = {"a": [(), ("atrium",), ("atrium",), (), ()], "b": [()] * 5, "c": [("atrium",)] * 5}
 
 
-@pytest.fixture
-def study(tmp_path):
+def make_study(tmp_path):
     """Three cases: some slices, none and all of them show the class."""
     generator = np.random.default_rng(0)
     cases = []
@@ -27,6 +31,11 @@ def study(tmp_path):
         cases.append({"case": case, "image": str(path)})
     store = build_slice_store(cases, tmp_path / "store", img_size=32, content_threshold=None, progress=False)
     return cases, store, SliceLabels(("atrium",), VISIBLE, {})
+
+
+@pytest.fixture
+def study(tmp_path):
+    return make_study(tmp_path)
 
 
 def run(writer, store, labels, answer, batch_size=2):
@@ -186,3 +195,26 @@ def test_maps_are_refined_as_volumes_before_they_become_masks(study, tmp_path):
     assert spacing == pytest.approx((42 / 32, 42 / 32, 3.0), abs=0.1)
     shown = np.asarray(nib.load(tmp_path / "out/a.nii.gz").dataobj).any((0, 1))
     assert shown.tolist() == [False, False, True, True, False]
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_files_of_one(study, tmp_path):
+    """Also where another run has left its own before."""
+    cases, store, labels = study
+    key = RunKey(tmp_path, {"threshold": 0.5})
+    run(PseudoLabelWriter(cases, store, labels, tmp_path / "one", run_key=key), store, labels, left_half)
+    other = RunKey(tmp_path, {"threshold": 0.1})
+    run(PseudoLabelWriter(cases, store, labels, tmp_path / "two", run_key=other), store, labels, nothing)
+    script = Path(__file__).with_name("write_pseudo_labels.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr[-6000:]
+    for case in VISIBLE:
+        masks = [np.asarray(nib.load(tmp_path / name / f"{case}.nii.gz").dataobj) for name in ("one", "two")]
+        np.testing.assert_array_equal(*masks)
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {path.name for path in (tmp_path / "one").iterdir()}
+    assert json.loads((tmp_path / "two" / "pseudo_labels.json").read_text())["settings"] == {"threshold": 0.5}
+
+
+def nothing(item):
+    return torch.zeros(1, 32, 32)

@@ -47,6 +47,19 @@ def test_untransformed_the_click_is_where_the_user_put_it(volume):
     assert drawn[0, 3, 20, 13] == 1 and drawn[0, 30, 0, 0] == -1
 
 
+def test_clicks_of_monai_labels_viewers_are_drawn_too(volume):
+    first = Compose([LoadImaged("image", reader=CheckedReader), EnsureChannelFirstd("image"), DrawClicksd()])
+    sent = {"foreground": [[3, 20, 13], [4.6, 1.2, 0.0]], "background": [[30, 0, 0]]}
+    drawn = first({"image": str(volume), **sent})["clicks"]
+    both = [[3, 20, 13, 1], [5, 1, 0, 1], [30, 0, 0, 0]]
+    torch.testing.assert_close(drawn, load(volume, both, DrawClicksd())["clicks"], rtol=0, atol=0)
+    assert drawn.abs().sum() == 3
+    more = first({"image": str(volume), "clicks": [[1, 1, 1, 1]], "foreground": None, "background": [[30, 0, 0]]})
+    assert more["clicks"][0, 1, 1, 1] == 1 and more["clicks"][0, 30, 0, 0] == -1
+    with pytest.raises(ValueError, match="expected a list of points"):
+        DrawClicksd()({"image": more["image"], "foreground": {"liver": [1, 2, 3]}})
+
+
 @pytest.mark.parametrize("voxel", [(3, 20, 13), (0, 0, 0), (30, 25, 13), (17, 9, 2)])
 def test_the_click_stays_on_its_voxel_when_axes_turn(volume, voxel):
     item = load(volume, [[*voxel, 1]], Orientationd("image", "RAS", labels=None), DrawClicksd())

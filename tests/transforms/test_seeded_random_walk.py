@@ -34,6 +34,19 @@ def test_it_finds_the_object_from_its_middle():
     assert before.sum() < 0.7 * inside.sum()
 
 
+def test_what_the_solver_leaves_far_from_every_seed_is_dropped(monkeypatch):
+    maps, image = scene()
+    clean = SeededRandomWalk()(maps, image)
+
+    def with_a_speck(*args, **kwargs):
+        probabilities = random_walker(*args, **kwargs)
+        probabilities[:, 20:22, 20:22, 2:4] = np.array([0.1, 0.9])[:, None, None, None]
+        return probabilities
+
+    monkeypatch.setattr("weakmedsam_ext.transforms.seeded_random_walk.random_walker", with_a_speck)
+    torch.testing.assert_close(SeededRandomWalk()(maps, image) > 0.5, clean > 0.5)
+
+
 def test_it_is_the_walker_of_scikit_image():
     maps, image = scene()
     spacing = (1.5, 1.0, 4.0)

@@ -23,6 +23,7 @@ BUNDLE_JSON = "bundle.json"
 KEYS = ("recipe", "settings", "parts", "presets", "metadata")
 GENERATED = ("settings", "network_settings")
 PIPELINE = "pipeline"
+NO_STAGES = ("multi_gpu_train", "batch_inference")  # overlays that no pipeline runs
 # ids at the end of a config; the others come before what refers to them
 LAST_SETTINGS = ("num_workers", "amp", "device")
 LAST = ("train", "validate", "inputs", "settings", "run_key", "initialize", "run", "finalize")
@@ -254,7 +255,7 @@ class ConfigBuilder:
     def _pipeline(self) -> dict[str, Any]:
         """The stages, with every setting that one of them declares."""
         body = expand(self.recipe.configs[PIPELINE], self.parts)
-        stages = [name for name in (*self.recipe.configs, *self.borrowed) if name not in (PIPELINE, "multi_gpu_train")]
+        stages = [name for name in (*self.recipe.configs, *self.borrowed) if name not in (PIPELINE, *NO_STAGES)]
         declared = {key for name in stages for key in self.config(name)}
         names = self.recipe.pipeline_names
         passed = [

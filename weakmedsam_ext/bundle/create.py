@@ -85,6 +85,8 @@ def create_bundle(
         page = page.replace(f"{{{key}}}", value)
     with atomic_path(output / "docs" / "README.md") as temporary:
         temporary.write_text(page, encoding="utf-8")
+    with atomic_path(output / "docs" / "data_license.txt") as temporary:
+        temporary.write_text((RECIPES / "data_license.txt").read_text(encoding="utf-8"), encoding="utf-8")
     return output
 
 

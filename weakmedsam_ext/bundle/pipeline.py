@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +13,12 @@ from typing import Any
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import MONAIEnvVars, look_up_option
 
-from ..data import read_json, set_aside, write_json
+from ..data import duration, read_json, set_aside, write_json
 from .check_settings import check_settings
 from .command_line import check_overrides, hash_of_configs
 from .errors import LOG, log_traceback, user_message
 from .run_key import RunKey, plain
+from .usage import StageUsage
 
 __all__ = ["Pipeline", "selected_weights", "training_workflow"]
 
@@ -111,15 +111,24 @@ class Pipeline:
         replaced = self.output_dir / "stages" / "replaced" / stage["name"]
         if before and not same:
             self._set_aside([*outputs, *(self.output_dir / name for name in stage.get("clears", ()))], replaced)
+        if estimate := _last_time(before):
+            logger.info("%s: %s", title, estimate)
         record = {"key": key.digest, "record": key.record}
-        write_json({"finished": False, **record}, path)
-        start = time.monotonic()
+        # the seconds of a training that goes on are those since its last start
+        resumed = {"resumed": True} if same and not before.get("finished") else {}
+        write_json({"finished": False, "usage": before.get("usage"), **record}, path)
+        usage = StageUsage(self.output_dir)
         workflow.initialize()
         workflow.run()
         workflow.finalize()
-        seconds = time.monotonic() - start
-        write_json({"finished": True, "seconds": round(seconds, 1), **record}, path)
-        logger.info("%s: finished in %.0f s", title, seconds)
+        taken = {**usage.record(), **resumed}
+        write_json({"finished": True, "bundle": self._bundle_name(), "usage": taken, **record}, path)
+        logger.info("%s: finished in %s", title, _taken(taken))
+
+    def _bundle_name(self) -> str:
+        """Name in the bundle's metadata, or that of its folder."""
+        metadata = _record(self.config_dir / "metadata.json")
+        return str(metadata.get("name") or self.config_dir.absolute().parent.name)
 
     def _set_aside(self, outputs: Sequence[Path], replaced: Path) -> None:
         """Move what a stage wrote out of its way, where it stays until the next time."""
@@ -179,6 +188,21 @@ def _record(path: Path) -> dict[str, Any]:
         return read_json(path, "delete it") if path.exists() else {}
     except ValueError:
         return {"record": {}}
+
+
+def _last_time(before: Mapping[str, Any]) -> str:
+    """What a stage took when it ran before, as a guess at what it takes now; empty when nobody knows."""
+    usage = before.get("usage")
+    return f"last time it took {_taken(usage)}" if usage else ""
+
+
+def _taken(usage: Mapping[str, Any]) -> str:
+    """Time, memory and disk in words; what is not known is left out."""
+    words = [duration(usage["seconds"])]
+    for key, what in (("memory_mb", "memory"), ("gpu_memory_mb", "GPU memory"), ("disk_mb", "disk")):
+        if (amount := usage.get(key)) and amount >= 1:
+            words.append(f"{amount / 1000:.1f} GB of {what}" if amount >= 1000 else f"{amount:.0f} MB of {what}")
+    return ", ".join(words)
 
 
 @contextmanager

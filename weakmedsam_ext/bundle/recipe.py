@@ -93,7 +93,8 @@ def load_recipe(name: str) -> Recipe:
             getattr(recipe, kind).update(content.get(kind, {}))
         recipe.metadata = deep_merge(recipe.metadata, content.get("metadata", {}))
         for kind, value in content.get("recipe", {}).items():
-            setattr(recipe, kind, value)
+            inherited = getattr(recipe, kind)
+            setattr(recipe, kind, {**inherited, **value} if kind == "overlays" else value)
         recipe.configs.update({stem: body for stem, body in content.items() if stem not in SPECIAL})
     return recipe
 

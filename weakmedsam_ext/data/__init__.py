@@ -1,5 +1,6 @@
 """Readers of public layouts, image-level labels, slice stores, splits by case, and phantoms in the same layouts."""
 
+from .annotation_store import cache_with_unlabelled, with_unlabelled
 from .cases import images_of, prediction_path
 from .check import check_dataset
 from .clicks import read_clicks
@@ -40,6 +41,7 @@ from .io import (
 from .labelled_split import semi_supervised_items, validation_items
 from .patients import patients_of
 from .problems import Problem, count_problems, format_problems, report_problems
+from .progress import RemainingTime, duration, on_terminal, show_progress
 from .reference_labels import class_numbers, write_reference_labels
 from .regions.datasets import SliceMasks, SliceRegions, VolumeMasks, VolumeRegionDataset, VolumeRegions
 from .regions.image_regions import region_hierarchy
@@ -70,6 +72,7 @@ __all__ = [
     "ReadRegionsd",
     "ReadSubclassd",
     "RegionStore",
+    "RemainingTime",
     "SLICE_AXES",
     "SUBTYPES",
     "SliceDataset",
@@ -96,6 +99,7 @@ __all__ = [
     "build_slice_store",
     "build_volume_regions",
     "build_volume_store",
+    "cache_with_unlabelled",
     "check_dataset",
     "check_same_grid",
     "class_numbers",
@@ -103,6 +107,7 @@ __all__ = [
     "content_hash",
     "count_problems",
     "decathlon_cases",
+    "duration",
     "format_problems",
     "heart_phantom",
     "image_items",
@@ -116,6 +121,7 @@ __all__ = [
     "load_volume",
     "msd_folder",
     "name_of_output",
+    "on_terminal",
     "patients_of",
     "prediction_path",
     "prepare_abdomenct1k",
@@ -131,11 +137,13 @@ __all__ = [
     "require_images",
     "semi_supervised_items",
     "set_aside",
+    "show_progress",
     "slice_labels_from_csv",
     "slice_labels_from_masks",
     "split_cases",
     "split_dataset",
     "validation_items",
+    "with_unlabelled",
     "write_json",
     "write_nifti",
     "write_phantoms",

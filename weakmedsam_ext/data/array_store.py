@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from monai.utils import ensure_tuple
 from torch import Tensor
-from tqdm import tqdm
 
 from .hashes import HashCache, content_hash
 from .io import atomic_path, file_hash
+from .progress import show_progress
 
 __all__ = [
     "HASHES_FILE",
@@ -146,5 +146,5 @@ def keyed_volumes(
     if not images or len(images) != len(cases):
         raise ValueError(f"cases: expected at least one, each once, but got {len(cases)} items of {len(images)} cases.")
     hashes = HashCache(root / HASHES_FILE)
-    for case, paths in tqdm(images.items(), desc=description, unit="case", disable=not progress):
+    for case, paths in show_progress(images.items(), description, "case", enabled=progress):
         yield case, paths, array_key(" ".join(map(hashes, paths)), settings)

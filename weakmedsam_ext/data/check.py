@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from monai.utils import ensure_tuple
-from tqdm import tqdm
 
 from .cases import images_of
 from .checked_volume import CheckedVolume, affine_problem, check_image, check_mask, problem_of
@@ -15,6 +14,7 @@ from .class_map import check_class_map
 from .compare_cases import class_problems, orientation_problems, spacing_problems, unmapped_problems
 from .io import Grid, check_same_grid
 from .problems import Problem
+from .progress import show_progress
 
 __all__ = ["check_dataset"]
 
@@ -50,7 +50,7 @@ def check_dataset(
         raise ValueError(f"class_map: expected names and values, for example {{'liver': 1}}, but got {class_map!r}.")
     check_class_map(class_map or {})
     survey = _Survey(class_map or {})
-    for item in tqdm(cases, desc="check", unit="case", disable=not progress):
+    for item in show_progress(cases, "check", "case", enabled=progress):
         survey.add(item, read_masks)
     found = [*survey.problems, *orientation_problems(survey.grids), *spacing_problems(survey.grids)]
     if class_map:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from .io import load_case_mask, write_nifti
+from .progress import show_progress
 
 __all__ = ["class_numbers", "write_reference_labels"]
 
@@ -34,7 +34,7 @@ def write_reference_labels(
         FileNotFoundError: when an image or a mask is missing.
         ValueError: when a case has no mask, or a mask is damaged or does not fit its image.
     """
-    for item in tqdm(cases, desc="reference labels", unit="case", disable=not progress):
+    for item in show_progress(cases, "reference labels", "case", enabled=progress):
         if "label" not in item:
             raise ValueError(f"case {item['case']!r} has no mask; a supervised upper bound needs one for every case.")
         mask = load_case_mask(item)

@@ -2,6 +2,7 @@
 
 from .adversarial_trainer import AdversarialTrainer
 from .click_rounds import ClickRound, ClickRounds, Dialogues
+from .copy_paste_trainer import CopyPasteTrainer, draw_box
 from .mean_teacher_trainer import MeanTeacherTrainer, UncertaintyAwareMeanTeacherTrainer
 from .promptable_evaluator import PromptableEvaluator, click_iou
 from .promptable_trainer import PromptableTrainer
@@ -14,6 +15,7 @@ __all__ = [
     "AdversarialTrainer",
     "ClickRound",
     "ClickRounds",
+    "CopyPasteTrainer",
     "Dialogues",
     "MeanTeacherTrainer",
     "PromptableEvaluator",
@@ -26,6 +28,7 @@ __all__ = [
     "UncertaintyAwareMeanTeacherTrainer",
     "build_generalist",
     "click_iou",
+    "draw_box",
     "sigmoid_rampdown",
     "sigmoid_rampup",
 ]

@@ -20,7 +20,27 @@ from .weight_schedules import SigmoidRampup, sigmoid_rampup
 __all__ = ["MeanTeacherTrainer", "UncertaintyAwareMeanTeacherTrainer"]
 
 
-class MeanTeacherTrainer(SemiSupervisedTrainer):
+class TeacherTrainer(SemiSupervisedTrainer):
+    """A `SemiSupervisedTrainer` whose teacher is updated after every step of the optimiser.
+
+    Args:
+        args: see `SemiSupervisedTrainer`.
+        teacher: average of `network`.
+        kwargs: see `SemiSupervisedTrainer`.
+    """
+
+    def __init__(self, *args: Any, teacher: MeanTeacher, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.teacher = teacher
+        self.add_event_handler(IterationEvents.MODEL_COMPLETED, self._update_teacher)
+
+    def _update_teacher(self, engine: Engine) -> None:
+        if steps_now(self):
+            wrapped = isinstance(self.network, DistributedDataParallel)
+            self.teacher.update_parameters(self.network.module if wrapped else self.network)
+
+
+class MeanTeacherTrainer(TeacherTrainer):
     """Mean teacher (Tarvainen and Valpola, NeurIPS 2017): the student's prediction should equal its teacher's.
 
     The teacher sees the unlabelled images with noise, N(0, noise^2) clipped to two deviations, drawn by PyTorch's
@@ -42,7 +62,6 @@ class MeanTeacherTrainer(SemiSupervisedTrainer):
     def __init__(
         self,
         *args: Any,
-        teacher: MeanTeacher,
         consistency_weight: Callable[[int], float] | None = None,
         noise: float = 0.1,
         **kwargs: Any,
@@ -50,10 +69,8 @@ class MeanTeacherTrainer(SemiSupervisedTrainer):
         if noise < 0:
             raise ValueError(f"noise: expected 0 or more, but got {noise}.")
         super().__init__(*args, **kwargs)
-        self.teacher = teacher
         self.noise = noise
         self.unlabelled_losses["consistency"] = (consistency_weight or SigmoidRampup(), self._consistency_loss)
-        self.add_event_handler(IterationEvents.MODEL_COMPLETED, self._update_teacher)
 
     def _consistency_loss(self, image: Tensor, logits: Tensor) -> Tensor:
         return ConsistencyLoss()(logits, self._teach(image))
@@ -64,11 +81,6 @@ class MeanTeacherTrainer(SemiSupervisedTrainer):
         # drawn where the image is: nine passes over patches drawn on the CPU take longer than a GPU's whole iteration
         noise = self.noise * torch.randn(image.shape, device=image.device).clamp(-2, 2)
         return self.teacher.train()(image + noise.to(image))
-
-    def _update_teacher(self, engine: Engine) -> None:
-        if steps_now(self):
-            wrapped = isinstance(self.network, DistributedDataParallel)
-            self.teacher.update_parameters(self.network.module if wrapped else self.network)
 
 
 class UncertaintyAwareMeanTeacherTrainer(MeanTeacherTrainer):

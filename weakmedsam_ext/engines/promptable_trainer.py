@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from monai.engines import SupervisedTrainer, default_prepare_batch
-from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
@@ -16,9 +15,12 @@ from torch.optim import Optimizer
 from ..losses import PromptLoss
 from ..networks import NextClick
 from ..transforms import simulate_clicks
+from .batches import prepare_pair
 from .click_rounds import ClickRounds, Dialogues
 
 __all__ = ["PromptableTrainer"]
+
+REGIONS = "give region numbers of every image, from a RegionStore, or of masks by MaskRegionsd"
 
 
 class PromptableTrainer(SupervisedTrainer):
@@ -98,9 +100,12 @@ class PromptableTrainer(SupervisedTrainer):
 def prepare_dialogue(
     prepare_batch: Callable, batchdata: Any, device: Any = None, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[Tensor, Tensor, tuple[Tensor], dict]:
-    """Image, regions, and the regions again: `ClickRounds` is called with both."""
-    prepared = prepare_batch(batchdata, device, non_blocking, **kwargs)
-    image, regions = (convert_to_tensor(x, track_meta=False) for x in prepared)
+    """Image, regions, and the regions again: `ClickRounds` is called with both.
+
+    Raises:
+        ValueError: when one of them is missing.
+    """
+    image, regions = prepare_pair(prepare_batch, batchdata, device, non_blocking, REGIONS, **kwargs)
     return image, regions, (regions,), {}
 
 

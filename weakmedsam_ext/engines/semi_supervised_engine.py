@@ -10,18 +10,19 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer, default_prepare_batch
 from monai.utils import CommonKeys as Keys
-from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..data import TwoStreamSampler
 from ..losses import GeneralistLoss
+from .batches import prepare_pair
 from .prompted_generalist import PromptedGeneralist
 from .weight_schedules import SigmoidRampdown
 
 __all__ = ["SemiSupervisedTrainer"]
 
 Schedule = Callable[[int], float]
+STREAMS = "use a TwoStreamSampler and collate_two_streams"
 
 
 class SemiSupervisedTrainer(SupervisedTrainer):
@@ -91,6 +92,21 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         if isinstance(sampler, TwoStreamSampler):
             self.add_event_handler(Events.EPOCH_STARTED, _set_epoch, sampler)
 
+    def run(self) -> None:
+        """Train.
+
+        Raises:
+            ValueError: when the loader mixes labelled and unlabelled items without a `TwoStreamSampler`.
+        """
+        try:
+            super().run()
+        except KeyError as error:  # of a collate function; a worker's has its traceback as text
+            if repr(Keys.LABEL.value) not in str(error):
+                raise
+            raise ValueError(
+                f"train_data_loader: some items lack 'label', and a plain DataLoader cannot stack them; {STREAMS}."
+            ) from error
+
     @property
     def num_iterations(self) -> int:
         """Iterations of the whole training."""
@@ -106,12 +122,17 @@ class SemiSupervisedTrainer(SupervisedTrainer):
     def _total_loss(self, logits: Tensor, label: Tensor) -> Tensor:
         count = len(label)
         parts = {"supervised": self.supervised_loss(logits[:count], label).mean()}
-        total = parts["supervised"]
         image, others = self.state.output[Keys.IMAGE][count:], logits[count:]
-        for name, (schedule, loss) in self.unlabelled_losses.items() if len(others) else ():
+        return self._add_unlabelled_losses(parts["supervised"], parts, image, lambda: others)
+
+    def _add_unlabelled_losses(
+        self, total: Tensor, parts: dict[str, Tensor], image: Tensor, logits: Callable[[], Tensor]
+    ) -> Tensor:
+        """The total with the losses of unlabelled images; `logits`, of those, is called where a loss has a weight."""
+        for name, (schedule, loss) in self.unlabelled_losses.items() if len(image) else ():
             weight = schedule(self.iteration)
             if weight:
-                parts[name] = loss(image, others)
+                parts[name] = loss(image, logits())
                 total = total + weight * parts[name]
         self.state.output.update({f"{name}_loss": part.detach() for name, part in parts.items()})
         return total
@@ -127,16 +148,16 @@ def prepare_two_streams(
     """Image and labels of its first items as plain tensors.
 
     Raises:
-        ValueError: when there is no label, or more labels than images.
+        ValueError: when there is no image or label, or more labels than images.
     """
-    image, label = prepare_batch(batchdata, device, non_blocking, **kwargs)
-    if label is None or not 1 <= len(label) <= len(image):
-        count = "none" if label is None else f"{len(label)}"
+    image, label = prepare_pair(
+        prepare_batch, batchdata, device, non_blocking, f"label the first items, {STREAMS}", **kwargs
+    )
+    if not 1 <= len(label) <= len(image):
         raise ValueError(
-            f"batch: expected labels of its first items, 1 to {len(image)}, but got {count}; use a TwoStreamSampler "
-            "and collate_two_streams."
+            f"batch: expected labels of its first items, 1 to {len(image)}, but got {len(label)}; {STREAMS}."
         )
-    return convert_to_tensor(image, track_meta=False), convert_to_tensor(label, track_meta=False)
+    return image, label
 
 
 def _set_epoch(engine: Engine, sampler: TwoStreamSampler) -> None:

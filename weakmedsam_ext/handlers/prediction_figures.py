@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from monai.data.utils import affine_to_spacing
-from tqdm import tqdm
 
 from ..data import (
     Volume,
@@ -19,7 +18,9 @@ from ..data import (
     load_mask,
     load_volume,
     prediction_path,
+    show_progress,
 )
+from .planes import fullest_plane, grey_window
 from .pyplot import outline, pyplot_to_files, save_figure
 
 __all__ = ["plot_prediction", "write_prediction_figures"]
@@ -53,7 +54,7 @@ def write_prediction_figures(
     """
     pyplot_to_files()  # without matplotlib there is nothing to read for
     paths = []
-    for item in tqdm(cases, desc="figures", unit="case", disable=not progress):
+    for item in show_progress(cases, "figures", "case", enabled=progress):
         image, real = load_volume(images_of(item)[0]), load_case_mask(item)
         predicted = load_mask(prediction_path(prediction_dir, item))
         check_same_grid(image, predicted)
@@ -82,10 +83,10 @@ def plot_prediction(image: Volume, real: np.ndarray, predicted: np.ndarray, titl
     """
     spacing = affine_to_spacing(image.affine)
     shown = real if real.any() else predicted
-    lower, upper = np.percentile(image.array, (0.5, 99.5))
+    lower, upper = grey_window(image.array)
     figure, axes = pyplot_to_files().subplots(1, 3, figsize=(9, 3.3), layout="constrained")
     for across, axis in enumerate(axes):
-        plane = int((shown > 0).sum(tuple(a for a in range(3) if a != across)).argmax())
+        plane = fullest_plane(shown, across)
         flat, real_flat, predicted_flat = (np.take(array, plane, across).T for array in (image.array, real, predicted))
         x, y = (float(spacing[a]) for a in range(3) if a != across)
         axis.imshow(flat, cmap="gray", origin="lower", vmin=lower, vmax=upper, aspect=y / x)

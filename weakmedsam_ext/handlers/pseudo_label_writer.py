@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from ..bundle import RunKey
+from ..bundle.ranks import rank, share, wait_for_ranks
 from ..data import SliceLabels, SliceStore, images_of, read_grid, read_json, write_json, write_nifti
 from ..networks.cam_pseudo_labeler import soft_to_mask
 
@@ -27,7 +28,7 @@ class PseudoLabelWriter:
 
     A case is written once all slices in which a class is visible have come by; other slices are background. Files
     appear complete or not at all, and a case whose file is there is not asked for again (`remaining`), so a killed
-    stage goes on with the next case.
+    stage goes on with the next case. Under torchrun, each process has its share of the cases.
 
     Args:
         cases: items with "case" and "image", whose header gives the grid of the output.
@@ -52,7 +53,7 @@ class PseudoLabelWriter:
         pred_key: str = "pred",
         refine: Callable[[Tensor, Tensor, Sequence[float]], Tensor] | None = None,
     ) -> None:
-        self.images = {item["case"]: images_of(item)[0] for item in cases}
+        self.images = {item["case"]: images_of(item)[0] for item in share(cases)}
         self.store = store
         self.labels = labels
         self.output_dir = Path(output_dir)
@@ -65,7 +66,7 @@ class PseudoLabelWriter:
 
     @property
     def remaining(self) -> list[str]:
-        """Cases whose pseudo-label is still to be written."""
+        """Cases of this process whose pseudo-label is still to be written."""
         return [case for case in self.images if not self.path(case).exists()]
 
     def path(self, case: str) -> Path:
@@ -95,12 +96,17 @@ class PseudoLabelWriter:
         written = [self.path(case) for case in self.images if self.path(case).exists()]
         if written and not record.exists():
             raise ValueError(f"{written[0]} was not written by this stage; move it away, or give another label_dir.")
-        before = read_json(record, f"delete {self.output_dir}") if record.exists() else now
-        if before != now:
+        before = read_json(record, f"delete {self.output_dir}") if record.exists() else None
+        if before == now:
+            return
+        wait_for_ranks()  # until all have read the record, so that each deletes its share
+        if before is not None:
             logger.info("%s is made anew: %s", self.output_dir, run_key.changes(before))
             for path in written:
                 path.unlink()
-        write_json(now, record)
+        if rank() == 0:
+            write_json(now, record)
+        wait_for_ranks()
 
     def __call__(self, engine: Engine) -> None:
         """Collect the slices of one iteration."""

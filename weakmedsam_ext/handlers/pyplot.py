@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ from monai.utils import optional_import
 
 from ..data import atomic_path
 
-__all__ = ["outline", "pyplot_to_files", "save_figure"]
+__all__ = ["figures_possible", "outline", "pyplot_to_files", "save_figure"]
+
+logger = logging.getLogger(__name__)
+REMEDY = 'figures need matplotlib; run `pip install "weakmedsam-ext[report]"`'
 
 
 def pyplot_to_files() -> Any:
@@ -21,9 +25,17 @@ def pyplot_to_files() -> Any:
     """
     matplotlib, found = optional_import("matplotlib")
     if not found:
-        raise ImportError('figures need matplotlib; run `pip install "weakmedsam-ext[report]"`.')
+        raise ImportError(f"{REMEDY}.")
     matplotlib.use("agg")
     return optional_import("matplotlib.pyplot")[0]
+
+
+def figures_possible() -> bool:
+    """Whether matplotlib is there; without it a pipeline leaves its figures out and says so in a line."""
+    found = optional_import("matplotlib")[1]
+    if not found:
+        logger.warning("%s; they are left out", REMEDY)
+    return found
 
 
 def save_figure(figure: Any, path: Path) -> None:

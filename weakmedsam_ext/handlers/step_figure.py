@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from monai.data.utils import affine_to_spacing
-from tqdm import tqdm
 
-from ..data import class_numbers, images_of, load_case_mask, load_mask, load_volume, prediction_path
+from ..data import class_numbers, images_of, load_case_mask, load_mask, load_volume, prediction_path, show_progress
+from .planes import fullest_plane, grey_window
 from .prediction_figures import PREDICTED, REAL
 from .pyplot import outline, pyplot_to_files, save_figure
 
@@ -51,9 +51,7 @@ def write_step_figure(
     pyplot = pyplot_to_files()
     if not cases or not steps:
         raise ValueError(f"cases, steps: expected at least one of both, but got {len(cases)} and {len(steps)}.")
-    rows = [
-        _row(item, steps, class_map, axis) for item in tqdm(cases, desc="figure", unit="case", disable=not progress)
-    ]
+    rows = [_row(item, steps, class_map, axis) for item in show_progress(cases, "figure", "case", enabled=progress)]
     rows.sort(key=lambda row: -row["dice"][-1])
     chosen = np.unique(np.linspace(0, len(rows) - 1, number).round().astype(int))
     size = (2.2 * (len(steps) + 1), 2.4 * len(chosen))
@@ -73,10 +71,10 @@ def _row(
     real = class_numbers(load_case_mask(item).array, class_map)
     masks = [load_mask(prediction_path(folder, item)).array for folder in steps.values()]
     others = tuple(a for a in range(3) if a != axis)
-    plane = int((real > 0).sum(others).argmax())
+    plane = fullest_plane(real, axis)
     spacing = affine_to_spacing(image.affine)
     x, y = (float(spacing[a]) for a in others)
-    lower, upper = np.percentile(image.array, (0.5, 99.5))
+    lower, upper = grey_window(image.array)
     return {
         "case": item["case"],
         "image": np.clip((np.take(image.array, plane, axis).T - lower) / max(upper - lower, 1e-9), 0, 1),

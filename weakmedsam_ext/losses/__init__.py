@@ -1,6 +1,7 @@
 """Losses of weakly and semi-supervised training."""
 
 from .consistency import ConsistencyLoss, GeneralistLoss, UncertaintyConsistencyLoss, predictive_entropy
+from .masked_dice_ce import MaskedDiceCELoss
 from .prompt_loss import ASSIGNMENTS, PromptLoss, mask_iou
 from .region_affinity import RegionAffinityLoss
 from .regions_of_clicks import clicked_regions, region_numbers
@@ -10,6 +11,7 @@ __all__ = [
     "ASSIGNMENTS",
     "ConsistencyLoss",
     "GeneralistLoss",
+    "MaskedDiceCELoss",
     "PromptLoss",
     "RegionAffinityLoss",
     "SubclassLoss",

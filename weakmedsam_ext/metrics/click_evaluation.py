@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from ..data import write_json
+from ..data import show_progress, write_json
 from ..networks import SINGLE_CLICK_MASKS, ClickDialogue
 from ..transforms import simulate_clicks
 from .click_answers import ClickAnswerer, NetworkAnswer, SuperpixelAnswer
@@ -128,7 +127,7 @@ def evaluate_clicks(
         raise ValueError(f"num_clicks: expected numbers of at least 1, but got {tuple(num_clicks)}.")
     answerer = NetworkAnswer(answerer) if isinstance(answerer, nn.Module) else answerer
     found: dict[tuple[str, str], list[list[float]]] = {}
-    for number, item in enumerate(tqdm(items, desc="clicks", unit="image", disable=not progress)):
+    for number, item in enumerate(show_progress(items, "clicks", "image", enabled=progress)):
         # a generator for each item: its clicks do not depend on how many clicks the items before had
         generator = torch.Generator().manual_seed(seed + number)
         scores = torch.stack([*click_dialogue(answerer, item, numbers, generator).values()], dim=1)

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from monai.data.utils import affine_to_spacing
 from torch import Tensor
-from tqdm import tqdm
 
-from ..data import Volume, atomic_path, check_same_grid, load_mask, prediction_path, write_json
+from ..data import Volume, atomic_path, check_same_grid, load_mask, prediction_path, show_progress, write_json
 from .measurement import PROTOCOLS, Measurement, measure, summarise
 
 __all__ = ["Evaluation", "evaluate_predictions", "write_csv"]
@@ -77,7 +76,7 @@ def evaluate_predictions(
         raise ValueError(f"prediction_map: expected the classes {list(real)}, but got {list(predicted)}.")
     paths = _prediction_paths(cases, predictions)
     measured: dict[str, list[Measurement]] = {name: [] for name in real}
-    for item in tqdm(cases, desc="evaluate", unit="case", disable=not progress):
+    for item in show_progress(cases, "evaluate", "case", enabled=progress):
         reference, prediction = load_mask(item["label"]), load_mask(paths[item["case"]])
         check_same_grid(reference, prediction)
         if not prediction_map:

@@ -29,6 +29,7 @@ from .sam_med3d import SAMMed3D
 from .sam_vit import SAMViT
 from .samus import SAMUS
 from .segmenters import SEGMENTERS, build_segmenter
+from .specialists import SPECIALISTS, build_specialist
 from .thin_vnet import ThinVNet
 from .weakmedsam_net import TRAINABLE_POLICIES, WeakMedSAMNet, set_trainable
 
@@ -39,6 +40,7 @@ __all__ = [
     "SAMUS",
     "SEGMENTERS",
     "SINGLE_CLICK_MASKS",
+    "SPECIALISTS",
     "TRAINABLE_POLICIES",
     "AffinityRandomWalk",
     "Answerer",
@@ -67,6 +69,7 @@ __all__ = [
     "build_network",
     "build_prompter",
     "build_segmenter",
+    "build_specialist",
     "check_single_click_mask",
     "check_weights",
     "init_click_attention",

@@ -13,6 +13,7 @@ from .resize_slices import ResizeSlices, ResizeSlicesD, ResizeSlicesd, ResizeSli
 from .scale_volume_intensity import ScaleVolumeIntensity, ScaleVolumeIntensityd
 from .seeded_random_walk import SeededRandomWalk, SeededRandomWalkD, SeededRandomWalkd, SeededRandomWalkDict
 from .slice_wise import SliceWise, SliceWiseD, SliceWised, SliceWiseDict
+from .spacing_beside_paths import SpacingBesidePathsD, SpacingBesidePathsd, SpacingBesidePathsDict
 from .square_pad import SquarePad, SquarePadD, SquarePadd, SquarePadDict
 
 __all__ = [
@@ -60,6 +61,9 @@ __all__ = [
     "SliceWiseD",
     "SliceWiseDict",
     "SliceWised",
+    "SpacingBesidePathsD",
+    "SpacingBesidePathsDict",
+    "SpacingBesidePathsd",
     "SquarePad",
     "SquarePadD",
     "SquarePadDict",

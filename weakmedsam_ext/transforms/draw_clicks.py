@@ -55,22 +55,42 @@ class DrawClicks(Transform):
 class DrawClicksd(MapTransform):
     """Dictionary version of `DrawClicks`. An item without a key of `keys` has no clicks.
 
+    Viewers of MONAI Label send clicks under two keys of their own, lists of [i, j, k]; these are drawn too, after the
+    others.
+
     Args:
         keys: lists of clicks, replaced by click maps.
         ref_image_key: the image that was clicked.
+        foreground_key: of clicks on the object, as viewers send them.
+        background_key: of clicks on the background.
     """
 
-    def __init__(self, keys: KeysCollection = "clicks", ref_image_key: str = "image") -> None:
+    def __init__(
+        self,
+        keys: KeysCollection = "clicks",
+        ref_image_key: str = "image",
+        foreground_key: str = "foreground",
+        background_key: str = "background",
+    ) -> None:
         super().__init__(keys)
         self.ref_image_key = ref_image_key
+        self.viewer_keys = {foreground_key: 1, background_key: 0}
         self.draw = DrawClicks()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Draw the clicks in a copy of the item."""
         item = dict(data)
+        sent = [_sent(point, label) for key, label in self.viewer_keys.items() for point in item.get(key) or ()]
         for key in self.keys:
-            item[key] = self.draw(item.get(key, ()), item[self.ref_image_key])
+            item[key] = self.draw([*item.get(key, ()), *sent], item[self.ref_image_key])
         return item
+
+
+def _sent(point: Any, label: int) -> list[int]:
+    """Click of a viewer, whose numbers may be fractions of a voxel."""
+    if not isinstance(point, Sequence) or not all(isinstance(number, (int, float)) for number in point):
+        raise ValueError(f"clicks: expected a list of points [i, j, k], but got the point {point!r}.")
+    return [*map(round, point), label]
 
 
 def _checked(click: Sequence[int], shape: Sequence[int]) -> tuple[list[int], int]:

@@ -117,7 +117,7 @@ def test_a_damaged_source_is_refused_and_kept(server, tmp_path):
 
 def test_a_download_with_another_hash(server, tmp_path, monkeypatch):
     publish(server, monkeypatch, archive(FILES), md5="0" * 32)
-    with pytest.raises(ValueError, match=f"expected the MD5 sum {'0' * 32}, but http.*arrived with another; run again"):
+    with pytest.raises(ValueError, match=f"expected the MD5 sum {'0' * 32}, but http.* has another; run again"):
         prepare_msd("msd_heart", tmp_path, download=True)
     assert names(tmp_path) == []
 

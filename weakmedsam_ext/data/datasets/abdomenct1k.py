@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ..io import check_same_grid, read_grid
+from ..progress import show_progress
 from .decathlon import check_decathlon_output, claim_cases, image_path, label_path, link_once, write_dataset_json
 
 __all__ = ["is_abdomenct1k", "list_abdomenct1k", "prepare_abdomenct1k"]
@@ -86,7 +85,7 @@ def prepare_abdomenct1k(source: str | Path, output: str | Path, progress: bool =
     output = Path(output).expanduser()
     check_decathlon_output(output, NAME)
     claim_cases(output, cases, "files than source holds")
-    for name, item in tqdm(cases.items(), desc="prepare abdomenct1k", unit="case", disable=not progress):
+    for name, item in show_progress(cases.items(), "prepare abdomenct1k", "case", enabled=progress):
         grid = read_grid(item["image"])
         if "label" in item:
             check_same_grid(grid, read_grid(item["label"]))

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from monai.utils import ensure_tuple, look_up_option
-from tqdm import tqdm
 
 from ..io import Volume, check_same_grid, load_mask, load_volume, read_grid, write_nifti
+from ..progress import show_progress
 from .decathlon import check_decathlon_output, claim_cases, image_path, label_path, link_once, write_dataset_json
 
 __all__ = ["is_brats2019", "list_brats2019", "prepare_brats2019"]
@@ -112,7 +112,7 @@ def prepare_brats2019(source: str | Path, output: str | Path, modality: str = "f
     check_decathlon_output(output, NAME)
     kept = {name: {**item, "grade": item.get("grade")} for name, item in cases.items()}
     claim_cases(output, kept, f"files than the {modality} images of source")
-    for name, item in tqdm(cases.items(), desc="prepare brats2019", unit="case", disable=not progress):
+    for name, item in show_progress(cases.items(), "prepare brats2019", "case", enabled=progress):
         grid = read_grid(item["image"])
         if "label" in item:
             check_same_grid(grid, read_grid(item["label"]))

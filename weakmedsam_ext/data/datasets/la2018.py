@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from ..io import Volume, load_mask, load_volume, write_nifti
+from ..progress import show_progress
 from .decathlon import check_decathlon_output, claim_cases, image_path, label_path, write_dataset_json
 
 __all__ = ["prepare_la2018"]
@@ -65,7 +65,7 @@ def prepare_la2018(source: str | Path, output: str | Path, progress: bool = True
     named = {f"la_{number:03d}": item for number, item in enumerate(sources, start=1)}
     cases = {name: {"case": item.case, "list": item.listed_in, "file": item.image.name} for name, item in named.items()}
     claim_cases(output, cases, "cases than source holds")
-    for name, item in tqdm(named.items(), desc="prepare la2018", unit="case", disable=not progress):
+    for name, item in show_progress(named.items(), "prepare la2018", "case", enabled=progress):
         if image_path(output, name).is_file() and label_path(output, name).is_file():
             continue
         image, label = _read_h5(item.image) if item.image.name == UA_MT else _read_nrrd(item)

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 from monai.apps import DecathlonDataset
-from monai.apps.utils import HashCheckError, check_hash, download_url, extractall, logger
+from monai.apps.utils import check_hash, download_url, extractall, logger
 from monai.utils import look_up_option
 
 from ..io import naming_full_disk
@@ -110,11 +110,12 @@ def _downloaded(folder: Path) -> Path:
     try:
         with naming_full_disk(tar):
             download_url(address, tar, expected, "md5")
-    except HashCheckError as error:
-        raise ValueError(
-            f"download: expected the MD5 sum {expected}, but {address} arrived with another; run again, or {by_hand}."
-        ) from error
-    except (URLError, HTTPException, ConnectionError, TimeoutError, RuntimeError) as error:
+    except (URLError, HTTPException, ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+        if "check of downloaded file failed" in str(error):  # a ValueError from MONAI 1.6 on, a RuntimeError before
+            tar.unlink(missing_ok=True)  # which leaves the file
+            raise ValueError(
+                f"download: expected the MD5 sum {expected}, but {address} has another; run again, or {by_hand}."
+            ) from error
         reason = getattr(error, "reason", None) or error
         raise ConnectionError(f"download: {address} cannot be fetched ({reason}); run again, or {by_hand}.") from error
     if not tar.is_file():  # MONAI keeps quiet about a folder without permission

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import Transform
-from tqdm import tqdm
 
 from ..array_store import ArrayStore, array_key, array_path, is_complete, save_array
+from ..progress import show_progress
 from ..slices.store import SliceStore
 from ..volume_store import VolumeStore
 from .image_regions import check_region_settings, region_hierarchy
@@ -139,7 +139,7 @@ def store_regions(
     found = {case: array_key(key, settings) for case, key in keys.items()}
     missing = {case: path for case, key in found.items() if not is_complete(path := array_path(root, key))}
     computed = compute_cases(partial(_compute, regions_of), missing, num_workers)
-    for _ in tqdm(computed, desc="regions", unit="case", total=len(missing), disable=not progress or not missing):
+    for _ in show_progress(computed, "regions", "case", total=len(missing), enabled=progress):
         pass
     return RegionStore(root, found)
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ..cases import images_of
 from ..hashes import content_hash
 from ..io import load_case_mask, read_json, write_json
+from ..progress import show_progress
 from .geometry import SliceGeometry
 
 __all__ = ["SliceLabels", "slice_labels_from_masks"]
@@ -122,7 +122,7 @@ def slice_labels_from_masks(
         if recorded.pop("images", {}).items() >= images.items() and json.dumps(recorded) == json.dumps(settings):
             return labels
         logger.warning("%s was made from other cases or settings; the masks are read again.", output)
-    bar = tqdm(cases, desc="slice labels", unit="case", disable=not progress)
+    bar = show_progress(cases, "slice labels", "case", enabled=progress)
     visible = {item["case"]: _visible(item, class_values, min_pixels, axis) for item in bar}
     absent = set(class_values) - {name for slices in visible.values() for names in slices for name in names}
     if absent:

@@ -10,9 +10,9 @@ import torch
 from monai.data import DataLoader
 from sklearn.cluster import KMeans
 from torch import nn
-from tqdm import tqdm
 
 from ...networks.weakmedsam_net import encode_features
+from ..progress import show_progress
 from .dataset import SliceDataset
 from .subclasses import Subclasses
 
@@ -101,6 +101,6 @@ class SubclassClustering:
         loader = DataLoader(dataset, batch_size=self.batch_size)
         pooled = [
             encode_features(backbone, batch["image"].to(self.device)).mean((2, 3)).cpu()
-            for batch in tqdm(loader, desc="features", unit="batch", disable=not self.progress)
+            for batch in show_progress(loader, "features", "batch", enabled=self.progress)
         ]
         return torch.cat(pooled).numpy()

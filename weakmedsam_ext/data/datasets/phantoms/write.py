@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from monai.utils import look_up_option
-from tqdm import tqdm
 
 from ...io import read_json, write_json, write_nifti
+from ...progress import show_progress
 from ..decathlon import check_decathlon_output, image_path, label_path, write_dataset_json
 from .abdomen import abdomen_phantom
 from .brain import brain_phantom
@@ -112,20 +112,21 @@ def write_phantoms(
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name}: expected a whole number, at least {least}, but got {value!r}.")
     output = Path(output).expanduser()
-    numbers = tqdm(range(1, num_cases + 1), desc="phantoms", unit="case", disable=not progress)
+    numbers = range(1, num_cases + 1)
     if layout == "decathlon":
-        return _write_hearts(output, numbers, seed, size)
-    return _write_cases(output, LAYOUTS[layout], numbers, seed, size)
+        return _write_hearts(output, numbers, seed, size, progress)
+    return _write_cases(output, LAYOUTS[layout], numbers, seed, size, progress)
 
 
-def _write_hearts(output: Path, numbers: Iterable[int], seed: int, size: Sequence[int]) -> Path:
+def _write_hearts(output: Path, numbers: Sequence[int], seed: int, size: Sequence[int], progress: bool) -> Path:
     """Write hearts in Decathlon layout."""
     check_decathlon_output(output, HEART)
     found = _named_in_marker(output)
     if found:
         raise _holds_other_data(output, found, HEART)
     cases = {}
-    for number, subtype in zip(numbers, deal_subtypes(np.random.default_rng(seed)), strict=False):
+    watched = show_progress(numbers, "phantoms", "case", enabled=progress)
+    for number, subtype in zip(watched, deal_subtypes(np.random.default_rng(seed)), strict=False):
         name, generator = f"heart_{number:03d}", np.random.default_rng([seed, number])
         affine, phantom = oblique_affine(generator, size, HEART_SPACING), heart_phantom(generator, size, subtype)
         write_nifti(phantom.target, affine, label_path(output, name))
@@ -134,7 +135,9 @@ def _write_hearts(output: Path, numbers: Iterable[int], seed: int, size: Sequenc
     return write_dataset_json(output, HEART, "Synthetic heart-like volumes, no patient data", HEART_LABELS, cases)
 
 
-def _write_cases(output: Path, layout: _Layout, numbers: Sequence[int], seed: int, size: Sequence[int]) -> Path:
+def _write_cases(
+    output: Path, layout: _Layout, numbers: Sequence[int], seed: int, size: Sequence[int], progress: bool
+) -> Path:
     """Write the cases of a layout whose readers go by the names of files."""
     found = _named_in_marker(output)
     if found != layout.name and output.exists() and any(output.iterdir()):
@@ -144,7 +147,7 @@ def _write_cases(output: Path, layout: _Layout, numbers: Sequence[int], seed: in
     # first, so that an interrupted run can be told from other data
     write_json({"name": layout.name, "cases": cases}, output / MARKER)
     affine = straight_affine(size, layout.spacing)
-    for number in numbers:
+    for number in show_progress(numbers, "phantoms", "case", enabled=progress):
         volumes = layout.draw(np.random.default_rng([seed, number]), size)
         for volume, path in zip(volumes, layout.paths(output, number), strict=True):
             write_nifti(volume, affine, path)
