@@ -45,9 +45,11 @@ def install(source, folder):
 
 
 def shorten(bundle):
-    """Make the training of an installed bundle short."""
-    config = bundle / "configs" / "train.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), **SMALL.get(bundle.name, {})}))
+    """Make the training of an installed bundle short; what it shares with inference is the same there."""
+    for config in (bundle / "configs" / "train.json", bundle / "configs" / "inference.json"):
+        settings = json.loads(config.read_text())
+        small = {key: value for key, value in SMALL.get(bundle.name, {}).items() if key in settings}
+        config.write_text(json.dumps({**settings, **small}))
 
 
 @torch.no_grad()

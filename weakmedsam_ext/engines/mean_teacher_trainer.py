@@ -11,9 +11,9 @@ from monai.engines import IterationEvents
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from ..handlers.accumulation import steps_now
 from ..losses import ConsistencyLoss, UncertaintyConsistencyLoss
 from ..networks import MeanTeacher
-from .accumulation import steps_now
 from .semi_supervised_engine import SemiSupervisedTrainer
 from .weight_schedules import SigmoidRampup, sigmoid_rampup
 

@@ -8,8 +8,8 @@ from ignite.engine import Engine
 from monai.engines import IterationEvents
 from torch import nn
 
-from ..engines.accumulation import steps_now
 from ..networks import MeanTeacher
+from .accumulation import steps_now
 
 __all__ = ["ExponentialMovingAverage"]
 

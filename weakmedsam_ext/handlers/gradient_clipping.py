@@ -7,7 +7,7 @@ from monai.engines import IterationEvents
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
-from ..engines.accumulation import steps_now
+from .accumulation import steps_now
 
 __all__ = ["GradientClipping"]
 
