@@ -24,8 +24,8 @@ from weakmedsam_ext.data import prepare_la2018
 from weakmedsam_ext.data.array_store import is_complete, save_array
 from weakmedsam_ext.data.datasets.decathlon import decathlon_cases, image_items
 from weakmedsam_ext.data.io import naming_full_disk
-from weakmedsam_ext.handlers.accumulation import steps_now
 from weakmedsam_ext.handlers import ExponentialMovingAverage, GradientClipping
+from weakmedsam_ext.handlers.accumulation import steps_now
 from weakmedsam_ext.networks import AffinityRandomWalk, load_checkpoint
 from weakmedsam_ext.transforms import ClassNumbers, ClassNumbersd, CropAroundClicks
 

@@ -97,6 +97,7 @@ LOSSES = {
 TRANSFORMS = {
     "AffinityRefine": Case(lambda: transforms.AffinityRefine(2), tensors((1, 8, 8), (1, 8, 8))),
     "AntiAlias": Case(lambda: transforms.AntiAlias(3.0), tensors((1, 8, 9, 4))),
+    "ClassNumbers": Case(lambda: transforms.ClassNumbers({"one": 1}), (MASK,)),
     "CropAroundClicks": Case(lambda: transforms.CropAroundClicks(3), (MASK,), "box"),
     "DrawClicks": Case(transforms.DrawClicks, ([[1, 2, 3, 1]], MASK)),
     "ImageLevelLabel": Case(transforms.ImageLevelLabel, (MASK,)),

@@ -172,7 +172,8 @@ def test_a_class_that_no_reference_holds_is_told(folder, tmp_path, caplog):
     ]
 
 
-def test_progress_can_be_seen(folder, tmp_path, capsys):
+def test_progress_can_be_seen(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("weakmedsam_ext.data.progress.on_terminal", lambda: True)
     evaluate_predictions(*folder(a=(CUBE, CUBE)), CLASSES, tmp_path / "out")
     assert "evaluate: 100%" in capsys.readouterr().err
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ def images_of(item: Mapping[str, Any]) -> list[str]:
 def case_name(path: str | Path) -> str:
     """Case name of an image: "la_003" for imagesTr/la_003.nii.gz, all of its name for the folder of a DICOM series."""
     path = Path(path)
-    if path.is_dir():  # identifiers of DICOM series have dots
+    if os.path.isdir(path):  # identifiers of DICOM series have dots; a name that is too long is no folder
         return path.name
     return path.name.removesuffix(".gz").rpartition(".")[0] or path.name
 

@@ -162,12 +162,12 @@ def file_hash(path: str | Path) -> str:
         FileNotFoundError: when there is no such file, or no file in the folder.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         hashes = [[file.name, file_hash(file)] for file in visible_files(path)]
         if not hashes:
             raise FileNotFoundError(f"{path} is a folder without files; correct the path.")
         return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:32]
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileNotFoundError(f"{path} does not exist; correct the path, or download the file again.")
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -244,7 +244,7 @@ def decode_volume(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
 
 def _decoded(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     """Voxels and metadata as a reader gives them."""
-    if path.is_dir() or is_dicom(path):
+    if os.path.isdir(path) or is_dicom(path):
         return read_dicom(path)
     if is_picture(path):
         return read_picture(path)
@@ -329,9 +329,9 @@ def check_same_grid(image: Grid, mask: Grid) -> None:
 
 def _existing(path: str | Path) -> Path:
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise FileNotFoundError(f"{path} does not exist; correct the path, or download the file again.")
-    if not (path.is_dir() or is_volume_file(path) or is_dicom(path)):
+    if not (os.path.isdir(path) or is_volume_file(path) or is_dicom(path)):
         known = ", ".join((*NIFTI, *ITK, DICOM, *PICTURES))
         raise ValueError(f"{path}: expected a medical volume ({known}, or a DICOM folder); convert it to .nii.gz.")
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,7 +62,7 @@ def is_dicom(path: Path) -> bool:
 def is_dicom_folder(path: Path) -> bool:
     """Whether a path is a folder that holds DICOM files directly."""
     try:
-        return path.is_dir() and any(map(is_dicom, visible_files(path)))
+        return os.path.isdir(path) and any(map(is_dicom, visible_files(path)))
     except OSError:  # a text that is too long for a name, or a folder that may not be read
         return False
 
@@ -109,7 +110,7 @@ def read_dicom(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         ValueError: see `dicom_series`; also when slices are missing, or for colours.
         RuntimeError: whatever ITK says about a damaged file.
     """
-    files = dicom_series(path) if path.is_dir() else [str(path)]
+    files = dicom_series(path) if os.path.isdir(path) else [str(path)]
     if len(files) == 1:
         image = itk.imread(files[0])
         check_grey(image, path)

@@ -26,9 +26,9 @@ def test_store_is_computed_once_and_read_per_slice(squares, tmp_path):
     cases = [{"case": "a", "image": str(tmp_path / "a.nii.gz")}]
     slices = build_slice_store(cases, tmp_path / "slices", img_size=48, content_threshold=None, progress=False)
     build_region_store(slices, tmp_path / "regions", progress=False)
-    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "regions").iterdir()}
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "regions").glob("*.npy")}
     again = build_region_store(slices, tmp_path / "regions", progress=False)
-    assert files == {path: path.stat().st_mtime_ns for path in (tmp_path / "regions").iterdir()} and len(files) == 1
+    assert files == {path: path.stat().st_mtime_ns for path in (tmp_path / "regions").glob("*.npy")} and len(files) == 1
     item = ReadRegionsd(again)({"case": "a", "slice": 1, "image": None})
     expected = region_hierarchy(slices["a"][1])
     assert torch.equal(item["label"], torch.from_numpy(expected.astype(np.int32)))
