@@ -26,6 +26,17 @@ def test_rows_in_any_order(dataset, tmp_path):
     assert SliceLabels.read(tmp_path / "slice_labels.json") == labels
 
 
+def test_rows_of_cases_that_are_held_out_are_read_over(dataset):
+    cases = decathlon_cases(dataset)
+    lines = [*rows(), f"{cases[1]['case']},0,left atrium", f"{cases[1]['case']},999,nonsense"]
+    with pytest.raises(ValueError, match="unknown case"):
+        read(dataset, lines)
+    labels = read(dataset, lines, others=cases)
+    assert set(labels.cases) == {"la_007"}
+    with pytest.raises(ValueError, match="unknown case 'la_7'"):
+        read(dataset, [*lines, "la_7,0,"], others=cases)
+
+
 def test_byte_order_mark_and_other_columns(dataset):
     lines = [f"note,{line}" if number == 0 else f"x,{line}" for number, line in enumerate(rows())]
     assert not read(dataset, ["\ufeff" + lines[0], *lines[1:]]).matrix("la_007").any()

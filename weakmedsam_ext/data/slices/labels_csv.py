@@ -24,6 +24,7 @@ def slice_labels_from_csv(
     classes: Sequence[str],
     output: str | Path | None = None,
     axis: str = "axial",
+    others: Sequence[Mapping[str, Any]] = (),
 ) -> SliceLabels:
     """Read slice labels from a CSV file with the columns case, slice and classes.
 
@@ -50,6 +51,7 @@ def slice_labels_from_csv(
         classes: names of all classes, in the order of the K-vectors; a name that holds a separator is not split there.
         output: where to write slice_labels.json; not written without.
         axis: anatomical direction of the slices: "axial", "coronal" or "sagittal".
+        others: cases of the data set that are not asked for, such as those that are held out. Their rows are read over.
 
     Returns:
         the labels, in the order of the slice store, see `SliceLabels`.
@@ -64,10 +66,13 @@ def slice_labels_from_csv(
     geometries = {item["case"]: SliceGeometry.of_grid(read_grid(images_of(item)[0]), 1, axis) for item in cases}
     num_slices = {case: geometry.num_slices for case, geometry in geometries.items()}
     _check_columns(table, num_slices)
-    names = {Path(images_of(item)[0]).name: item["case"] for item in cases} | {case: case for case in num_slices}
+    names = _names(cases)
+    read_over = set(_names(others)) - set(names)
     rows: dict[str, dict[int, tuple[str, ...]]] = {case: {} for case in num_slices}
     for line, row in table.rows:
         where = f"{csv_path}, line {line}"
+        if row["case"] in read_over:
+            continue
         if row["case"] not in names:
             changed = changed_by_spreadsheet(row["case"], rows)
             expected = changed or f"expected one of the data set, for example {_some(rows)}"
@@ -94,6 +99,12 @@ def slice_labels_from_csv(
     if output is not None:
         labels.write(output)
     return labels
+
+
+def _names(cases: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Case by its own name and by that of its first image."""
+    files = {Path(images_of(item)[0]).name: str(item["case"]) for item in cases}
+    return files | {str(item["case"]): str(item["case"]) for item in cases}
 
 
 def _check_columns(table: Table, num_slices: Mapping[str, int]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.utils import look_up_option
 
-from ..datasets.listing import split_dataset
+from ..datasets.listing import list_cases, split_dataset
 from .dataset import SliceDataset
 from .geometry import SLICE_AXES
 from .labels import SliceLabels, slice_labels_from_masks
@@ -117,7 +117,8 @@ class SliceStudy:
         """Image-level labels of training and validation cases, made at the first call."""
         cases, output = self.labelled_cases, self.output_dir / "slice_labels.json"
         if self.labels_csv:
-            return slice_labels_from_csv(self.labels_csv, cases, self.classes, output, axis=self.axis)
+            others = list_cases(self.dataset_dir, self.layout, self.modalities, check_masks=False, check_images=False)
+            return slice_labels_from_csv(self.labels_csv, cases, self.classes, output, self.axis, others)
         return slice_labels_from_masks(cases, output, self.class_map, axis=self.axis)
 
     @cached_property
