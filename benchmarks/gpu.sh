@@ -67,8 +67,8 @@ semisam() {
     # the cases of benchmarks/semisam_la2018.py: 19 for training, 8 held out
     [ -f "$root/split.json" ] || "$python" - "$data" "$root/split.json" <<'PY'
 import json, sys
-from weakmedsam_ext.data import split_decathlon
-split = split_decathlon(sys.argv[1], num_folds=20, num_test=8)
+from weakmedsam_ext.data import split_dataset
+split = split_dataset(sys.argv[1], num_folds=20, num_test=8)
 json.dump({part: [item["case"] for item in items] for part, items in split.items()}, open(sys.argv[2], "w"))
 PY
     local on_device="\$@network_def.to(@device, memory_format=torch.$layout)"
@@ -80,7 +80,7 @@ PY
         if [ ! -f "$folder/models/model.pt" ]; then
             config "train_$method" "train.json $training $method.json" "${common[@]}" "${size[@]}" "${length[@]}" "${published[@]}" "${sgd[@]}" \
                 --labelled "${LABELLED:-4}" --seed "${SEED:-0}" --labelled_per_batch 2 --unlabelled_per_batch 2 \
-                --val_interval 1000 --num_workers "$workers" --deterministic "$deterministic" \
+                --stride "$stride" --val_interval 1000 --num_workers "$workers" --deterministic "$deterministic" \
                 --network "$on_device" --teacher#network "$on_device" || return 1
         fi
         if [ ! -f "$folder/predicted" ]; then
