@@ -21,7 +21,6 @@ SMALL = {
     "labelled_per_batch": 1,
     "unlabelled_per_batch": 1,
     "batches_per_epoch": 3,
-    "noise": 0.02,
     "val_interval": 1,
     "device": "cpu",
 }

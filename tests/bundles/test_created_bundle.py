@@ -86,7 +86,7 @@ def test_a_model_alone_is_packed_with_its_settings_too(trained, tmp_path):
     model = trained / "run/models/model.pt"
     package_bundle(trained / "heart", tmp_path / "a.zip", model)
     shutil.copy(model, tmp_path / "bare.pt")
-    with pytest.raises(ValueError, match="bare.pt does not fit ThinVNet"):
+    with pytest.raises(ValueError, match="bare.pt does not fit BasicUNet"):
         package_bundle(trained / "heart", tmp_path / "b.zip", tmp_path / "bare.pt")
 
 

@@ -320,7 +320,7 @@ def test_what_was_published_is_a_preset(phantoms, tmp_path):
         dataset_dir=str(phantoms),
         output_dir=str(tmp_path),
         ckpt_dir=str(tmp_path),
-        **{name: value for name, value in SMALL.items() if name != "noise"},
+        **SMALL,
         **{name: PUBLISHED[name] for name in ("specialist", "learning_rate", "weight_decay", "average_decay")},
         epochs=2,
     )
