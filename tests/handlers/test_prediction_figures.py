@@ -7,6 +7,7 @@ import pytest
 
 from weakmedsam_ext.data import Volume, write_nifti
 from weakmedsam_ext.handlers import plot_prediction, write_prediction_figures
+from weakmedsam_ext.handlers.pyplot import outline
 
 pytest.importorskip("matplotlib")
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
@@ -47,3 +48,15 @@ def test_one_figure_a_case(tmp_path):
     write_nifti(block(6, 14)[:-1], AFFINE, tmp_path / "b.nii.gz")
     with pytest.raises(ValueError, match="b.nii.gz"):
         write_prediction_figures(cases, tmp_path, {"tumour": [1, 4]}, tmp_path / "figures", progress=False)
+
+
+def test_outlines_of_one_row_of_pixels_are_drawn():
+    pyplot = pytest.importorskip("matplotlib.figure")
+    axis = pyplot.Figure().subplots()
+    mask = np.zeros((1, 12), bool)
+    mask[0, 4:8] = True
+    outline(axis, mask, "white")
+    (lines,) = axis.collections
+    corners = np.concatenate([path.vertices for path in lines.get_paths()])
+    assert corners[:, 0].min() == 3.5 and corners[:, 0].max() == 7.5
+    assert corners[:, 1].min() == -0.5 and corners[:, 1].max() == 0.5

@@ -48,4 +48,7 @@ def save_figure(figure: Any, path: Path) -> None:
 def outline(axis: Any, mask: np.ndarray, colour: str) -> None:
     """Draw the border of a mask (rows, columns)."""
     if mask.any() and not mask.all():  # matplotlib warns where there is no line to draw
-        axis.contour(mask, [0.5], colors=colour, linewidths=1.2)
+        # a side of one pixel, as a volume of one slice has, is drawn from edge to edge
+        rows, columns = (np.arange(length) if length > 1 else np.array([-0.5, 0.5]) for length in mask.shape)
+        shown = np.broadcast_to(mask, (len(rows), len(columns)))
+        axis.contour(columns, rows, shown, [0.5], colors=colour, linewidths=1.2)
