@@ -47,7 +47,8 @@ config() {
         --meta_file $bundle/configs/metadata.json --bundle_root $bundle --dataset_dir "$data" "$@"
 }
 
-# Batches of 2 labelled and 2 unlabelled patches as in UA-MT, 6 000 iterations. Long epochs, because workers start and a checkpoint is written once an epoch. Stride 18, 18, 4 as published.
+# Batches of 2 labelled and 2 unlabelled patches as in UA-MT, 6 000 iterations. Long epochs, because workers start and a
+# checkpoint is written once an epoch. Stride 18, 18, 4 as published.
 semisam() {
     [ -n "$data" ] || { echo "semisam: DATA_DIR is missing; make it by python -m weakmedsam_ext prepare la2018" >&2; return 2; }
     local root=$out/semisam layout=contiguous_format deterministic=False workers=${WORKERS:-6} method

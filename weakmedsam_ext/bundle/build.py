@@ -75,8 +75,8 @@ def bundle_files(folder: str | Path, settings: Mapping[str, Any] | None = None) 
     configs = builder.all_configs()
     pipeline = configs[PIPELINE]
     for name, preset in {**recipe.presets, **bundle.get("presets", {})}.items():
-        check_names(preset, pipeline, f"{path}: preset {name!r}")
-        configs[name] = preset
+        configs[name] = expand(preset, recipe.presets)
+        check_names(configs[name], pipeline, f"{path}: preset {name!r}")
     configs["metadata"] = _metadata(deep_merge(recipe.metadata, bundle.get("metadata", {})), builder.values)
     files = {f"configs/{name}.json": _json(config) for name, config in configs.items()}
     for name, target in (("logging.conf", "configs/logging.conf"), ("LICENSE", "LICENSE")):

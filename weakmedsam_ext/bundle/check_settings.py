@@ -94,8 +94,6 @@ def _choice(*names: str) -> Check:
 
 
 def _classes(name: str, value: Any) -> None:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{name}: expected names and values, for example {{'liver': 1}}, but got {value!r}.")
     check_class_map(value, name)
 
 
@@ -114,7 +112,7 @@ def _check_stride(stride: Any, roi_size: Any) -> None:
 COUNT, NOT_NEGATIVE, POSITIVE = _number(1, whole=True), _number(0), _number(0, above=True)
 WHOLE, SHARE, STEPS = _number(0, whole=True), _number(0, 1), 16  # networks halve an image four times
 RULES: dict[str, Check] = {
-    **dict.fromkeys(("class_map",), _classes),
+    "class_map": _classes,
     **dict.fromkeys(("num_test", "fold", "num_workers", "seed", "ramp_length", "num_steps", "min_size"), WHOLE),
     **dict.fromkeys(
         (

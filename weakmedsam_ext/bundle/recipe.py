@@ -46,7 +46,8 @@ class Recipe:
         overlays: config -> config that it is merged into at run time.
         alternatives: {"setting", "of", "choices"}: overlays of a config of which a setting chooses one.
         pipeline_names: setting -> its name in pipeline.json.
-        presets: name -> settings, for a config that a bundle may replace by a preset of that name.
+        presets: name -> settings, for a config that a bundle may replace by a preset of that name; with the key "%" its
+            own starts from the recipe's preset that it names.
         borrowed: config -> {"recipe", "config", "shared"}: a config of another recipe.
     """
 

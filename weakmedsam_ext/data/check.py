@@ -44,11 +44,9 @@ def check_dataset(
         errors, then warnings, each in the order of the cases.
 
     Raises:
-        ValueError: when class_map is no dictionary, or see `check_class_map`.
+        ValueError: see `check_class_map`.
     """
-    if class_map is not None and not isinstance(class_map, Mapping):
-        raise ValueError(f"class_map: expected names and values, for example {{'liver': 1}}, but got {class_map!r}.")
-    check_class_map(class_map or {})
+    check_class_map({} if class_map is None else class_map)
     survey = _Survey(class_map or {})
     for item in show_progress(cases, "check", "case", enabled=progress):
         survey.add(item, read_masks)

@@ -11,15 +11,17 @@ __all__ = ["check_class_map"]
 
 
 def check_class_map(class_map: Mapping[Any, Any], setting: str = "class_map") -> None:
-    """Check that every class has label values, none of which is 0, the background.
+    """Check that classes have names and label values, none of which is 0, the background.
 
     Args:
         class_map: class name -> value or values in the masks.
         setting: its name, which begins the error.
 
     Raises:
-        ValueError: when a class has no value, or a value is no whole number above 0.
+        ValueError: when it is no dictionary, a class has no value, or a value is no whole number above 0.
     """
+    if not isinstance(class_map, Mapping):
+        raise ValueError(f"{setting}: expected names and values, for example {{'liver': 1}}, but got {class_map!r}.")
     for name, values in class_map.items():
         given = ensure_tuple(values)
         if not given:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import torch
+import numpy as np
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform, Transform
-from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple
+from monai.utils import TransformBackends, convert_to_dst_type, convert_to_numpy, ensure_tuple
+
+from ..data import class_numbers
 
 __all__ = ["ClassNumbers", "ClassNumbersD", "ClassNumbersDict", "ClassNumbersd"]
 
 
 class ClassNumbers(Transform):
-    """Number the classes of a mask from 1 in the order of a class map; every other value is background, 0.
+    """Number the classes of a mask by `class_numbers`: from 1 in the order of a class map, every other value is 0.
 
     Values are rounded first, as slopes and exports leave whole numbers a rounding away from themselves. Where classes
     share a value, the last one has it.
@@ -26,21 +28,16 @@ class ClassNumbers(Transform):
         ValueError: when a class has no value.
     """
 
-    backend = [TransformBackends.TORCH]
+    backend = [TransformBackends.NUMPY]
 
     def __init__(self, class_map: Mapping[Any, int | Sequence[int]]) -> None:
-        self.values = [torch.tensor([int(one) for one in ensure_tuple(values)]) for values in class_map.values()]
-        empty = [name for name, values in zip(class_map, self.values, strict=True) if not len(values)]
-        if empty:
+        self.class_map = dict(class_map)
+        if empty := [name for name, values in class_map.items() if not ensure_tuple(values)]:
             raise ValueError(f"class_map: expected a value for each class, but got none for {empty}.")
 
     def __call__(self, mask: NdarrayOrTensor) -> NdarrayOrTensor:
         """Number a mask of any shape; its type is kept."""
-        labels = convert_to_tensor(mask, track_meta=False).round().long()
-        numbers = torch.zeros_like(labels)
-        for number, values in enumerate(self.values, 1):
-            numbers[torch.isin(labels, values.to(labels.device))] = number
-        return convert_to_dst_type(numbers, mask)[0]
+        return convert_to_dst_type(class_numbers(np.rint(convert_to_numpy(mask)), self.class_map), mask)[0]
 
 
 class ClassNumbersd(MapTransform):
