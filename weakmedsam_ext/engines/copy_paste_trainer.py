@@ -46,10 +46,9 @@ class CopyPasteTrainer(TeacherTrainer):
 
     Args:
         args: see `SemiSupervisedTrainer`.
-        teacher: average of `network`.
         pseudo_weight: w at every iteration from 0; 0.5 (published) unless given.
         clean: applied to every pseudo-label (1, *spatial), for example MONAI's `KeepLargestConnectedComponent`.
-        kwargs: see `SemiSupervisedTrainer`.
+        kwargs: see `SemiSupervisedTrainer`; also `teacher`, the average of `network`.
     """
 
     def __init__(

@@ -49,11 +49,10 @@ class MeanTeacherTrainer(TeacherTrainer):
 
     Args:
         args: see `SemiSupervisedTrainer`.
-        teacher: average of `network`.
         consistency_weight: weight of the consistency loss at every iteration from 0; the teacher is not run at 0.
         noise: standard deviation in units of the images, 0 or more. Published is 0.1 for images of mean 0 and deviation
             1 (Yu et al., MICCAI 2019).
-        kwargs: see `SemiSupervisedTrainer`.
+        kwargs: see `SemiSupervisedTrainer`; also `teacher`, the average of `network`.
 
     Raises:
         ValueError: when `noise` is negative.
