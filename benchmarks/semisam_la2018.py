@@ -30,7 +30,7 @@ from weakmedsam_ext.data.datasets.decathlon import image_path, label_path, write
 from weakmedsam_ext.data.io import read_json, write_json
 from weakmedsam_ext.data.volume_store import VolumePreprocessing
 
-METHODS = ("supervised", "mean_teacher", "uncertainty_aware", "adversarial", "copy_paste")
+METHODS = ("supervised", "mean_teacher", "uncertainty_aware", "adversarial", "copy_paste", "unimatch")
 BUNDLE = Path(__file__).parents[1] / "bundles" / "semisam_la2018"
 # what differs from the bundle: a patch holds the resampled volumes
 REDUCED = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from weakmedsam_ext.bundle import training_workflow
 
 ROOT = Path(__file__).parents[2] / "bundles"
+METHODS = ("supervised", "mean_teacher", "uncertainty_aware", "adversarial", "copy_paste", "unimatch")
 BUNDLES = ("semisam_la2018", "semisam_brats2019")
 SMALL = {
     "class_map": {"left atrium": 1},

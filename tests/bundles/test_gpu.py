@@ -20,7 +20,7 @@ def check(output):
         assert nib.load(output / "predictions" / f"{case}.nii.gz").shape == (32, 36, 8)
 
 
-@pytest.mark.parametrize("method", ["supervised", "mean_teacher", "uncertainty_aware", "adversarial", "copy_paste"])
+@pytest.mark.parametrize("method", semisam_runs.METHODS)
 @pytest.mark.parametrize("bundle", semisam_runs.BUNDLES)
 def test_semi_supervised_training_and_sliding_windows(bundle, method, phantoms, tmp_path):
     helpers = [semisam_runs.GENERALIST]

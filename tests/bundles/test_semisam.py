@@ -13,7 +13,7 @@ import pytest
 import torch
 from ignite.engine import Events
 from monai.bundle import ConfigParser
-from semisam_runs import BUNDLES, GENERALIST, ROOT, SMALL, run, workflow
+from semisam_runs import BUNDLES, GENERALIST, METHODS, ROOT, SMALL, run, workflow
 
 from weakmedsam_ext.bundle import training_workflow, user_message
 from weakmedsam_ext.data import split_dataset
@@ -63,7 +63,7 @@ def test_pipeline_trains_predicts_and_scores_with_its_controls(bundle, phantoms,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["supervised", "mean_teacher", "uncertainty_aware", "adversarial", "copy_paste"])
+@pytest.mark.parametrize("method", METHODS)
 def test_masks_of_unlabelled_cases_are_never_opened(method, data, tmp_path):
     """Poison: replaced by garbage, then deleted, and nothing changes."""
     settings = {"method": method, "generalists": [GENERALIST], "num_clicks": 1}
@@ -95,7 +95,7 @@ def curve_of(training):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["uncertainty_aware", "adversarial", "copy_paste"])
+@pytest.mark.parametrize("method", ["uncertainty_aware", "adversarial", "copy_paste", "unimatch"])
 @pytest.mark.parametrize("iteration", [2, 3, 5])  # within an epoch, after its last iteration, within the next one
 def test_a_run_that_is_cut_at_any_iteration_ends_with_the_same_weights(method, iteration, phantoms, tmp_path):
     def training(name):
@@ -130,6 +130,7 @@ def interrupt(engine):
         ("supervised", set()),
         ("mean_teacher", {"teacher"}),
         ("copy_paste", {"teacher"}),
+        ("unimatch", set()),
         ("adversarial", {"discriminator", "discriminator_optimizer"}),
     ],
 )

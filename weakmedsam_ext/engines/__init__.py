@@ -8,6 +8,7 @@ from .promptable_evaluator import PromptableEvaluator, click_iou
 from .promptable_trainer import PromptableTrainer
 from .prompted_generalist import PROMPTS, PromptedGeneralist, PseudoMask, build_generalist
 from .semi_supervised_engine import SemiSupervisedTrainer
+from .unimatch_trainer import UniMatchTrainer, draw_cut
 from .weight_schedules import SigmoidRampdown, SigmoidRampup, sigmoid_rampdown, sigmoid_rampup
 
 __all__ = [
@@ -25,10 +26,12 @@ __all__ = [
     "SemiSupervisedTrainer",
     "SigmoidRampdown",
     "SigmoidRampup",
+    "UniMatchTrainer",
     "UncertaintyAwareMeanTeacherTrainer",
     "build_generalist",
     "click_iou",
     "draw_box",
+    "draw_cut",
     "sigmoid_rampdown",
     "sigmoid_rampup",
 ]

@@ -40,8 +40,9 @@ class CopyPasteTrainer(TeacherTrainer):
     where the first two terms are of unlabelled boxes in labelled patches, and the others of the reverse. As long as w
     is 0, labelled patches are mixed with each other, whose true masks are known.
 
-    In the published form the network never sees a patch without the edges of a box. With a `whole_weight` v it sees the
-    labelled patches as they are, too: v times the loss function of them is added, and they come alone as long as w is 0.
+    In the published form the network never sees a patch without the edges of a box. With a `whole_weight` v it sees
+    labelled patches as they are, too: v times the loss function of them is added, and they come alone as long as w is
+    0.
 
     Unlabelled and labelled items of a batch are paired in their order, the shorter list from its start again. In the
     output, "image" and "pred" are those of what the network saw: whole patches, then mixtures. A generalist is asked

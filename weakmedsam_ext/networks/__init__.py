@@ -20,6 +20,7 @@ from .click_segmenter import ClickSegmenter
 from .efficient_sam import EfficientSAM
 from .efficientnet_lite import EfficientNetLite, EfficientNetLiteEncoder
 from .factory import NETWORKS, build_network
+from .feature_dropout import dropped_features
 from .mask_discriminator import MaskDiscriminator
 from .mean_teacher import MeanTeacher
 from .prompt_affinity import COMBINATIONS, PromptAffinity, point_grid
@@ -72,6 +73,7 @@ __all__ = [
     "build_specialist",
     "check_single_click_mask",
     "check_weights",
+    "dropped_features",
     "init_click_attention",
     "load_checkpoint",
     "point_grid",

@@ -38,6 +38,14 @@ class ThinVNet(nn.Module):
         self.body = body
         self.head = nn.Sequential(drop, nn.Conv3d(channels, out_channels, 1))
 
+    def encoder_outputs(self) -> list[nn.Module]:
+        """Modules whose outputs go from the encoder to the decoder alone, from the finest level to the deepest."""
+        found, inner = [], self.body
+        while isinstance(inner, _Level):
+            found.append(inner.skip)
+            inner = inner.inner
+        return [*found, inner]
+
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, out_channels, D, H, W) of images (B, in_channels, D, H, W).
 
@@ -56,6 +64,7 @@ class _Level(nn.Module):
     def __init__(self, before: int, width: int, count: int, inner: nn.Module) -> None:
         super().__init__()
         self.encoder = _block(before, width, count)
+        self.skip = nn.Identity()
         self.down = _convolution(width, 2 * width, strides=2, kernel_size=2, padding=0)
         self.inner = inner
         self.up = _convolution(
@@ -65,7 +74,7 @@ class _Level(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         kept = self.encoder(x)
-        return self.decoder(kept + self.up(self.inner(self.down(kept))))
+        return self.decoder(self.skip(kept) + self.up(self.inner(self.down(kept))))
 
 
 _convolution = partial(Convolution, 3, adn_ordering="NA", norm="batch", act="relu")
