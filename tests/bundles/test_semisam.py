@@ -84,6 +84,28 @@ def test_masks_of_unlabelled_cases_are_never_opened(method, data, tmp_path):
     assert same(weights(tmp_path / "clean/model.pt"), weights(tmp_path / "deleted/model.pt"))
 
 
+@pytest.mark.parametrize("method", ["supervised", "copy_paste"])
+def test_of_a_labelled_case_only_its_slices_are_learnt(method, data, tmp_path):
+    """What the masks say elsewhere is emptied, and nothing changes; whole masks give something else."""
+    settings = {"method": method, "labelled": ["heart_004"], "epochs": 1, "whole_weight": 1.0, "pseudo_start": 0.3}
+
+    def losses(name, **more):
+        where = {"ckpt_dir": str(tmp_path / name), **settings, **more}
+        training = workflow(LA, "train.json", data, tmp_path / name, **where)
+        curve = curve_of(training)
+        training.run()
+        return curve
+
+    whole, one = losses("whole"), losses("one", labelled_slices=1)
+    path = data / "labelsTr/heart_004.nii.gz"
+    mask = nib.load(path)
+    voxels = np.asarray(mask.dataobj).copy()
+    voxels[..., np.arange(voxels.shape[2]) != (voxels > 0).sum((0, 1)).argmax()] = 0
+    nib.save(nib.Nifti1Image(voxels, mask.affine), path)
+    assert losses("emptied", labelled_slices=1) == one != whole
+    assert same(weights(tmp_path / "one/model.pt"), weights(tmp_path / "emptied/model.pt"))
+
+
 def curve_of(training):
     """Losses of all iterations, as they come."""
     curve = []

@@ -4,7 +4,7 @@ import pytest
 import torch
 from monai.losses import DiceCELoss
 
-from weakmedsam_ext.losses import MaskedDiceCELoss
+from weakmedsam_ext.losses import IGNORED, MaskedDiceCELoss
 
 WHOLE = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
 
@@ -29,3 +29,26 @@ def test_no_gradient_leaves_the_mask_and_an_empty_one_is_finite():
     mask[..., :2] = 1
     MaskedDiceCELoss()(logits, label, mask).backward()
     assert logits.grad[..., 2:].eq(0).all() and logits.grad[..., :2].ne(0).any()
+
+
+@pytest.mark.parametrize("batch", [True, False])
+@pytest.mark.parametrize("masked", [True, False])
+def test_unknown_voxels_count_nowhere(batch, masked):
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(2, 3, 6, 6, 6, generator=generator, requires_grad=True)
+    label = torch.randint(3, (2, 1, 6, 6, 6), generator=generator)
+    whole = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=batch)
+    torch.testing.assert_close(MaskedDiceCELoss(batch)(logits, label), whole(logits, label))
+    unknown = label.clone()
+    unknown[..., 2:] = IGNORED
+    mask = torch.ones(1, 1, 6, 6, 6) if masked else None
+    loss = MaskedDiceCELoss(batch)(logits, unknown, mask)
+    torch.testing.assert_close(loss, whole(logits[..., :2], label[..., :2]))
+    loss.backward()
+    assert logits.grad[..., 2:].eq(0).all() and logits.grad[..., :2].ne(0).any()
+
+
+def test_nothing_known_is_finite():
+    logits = torch.randn(1, 2, 4, 4, 4, requires_grad=True)
+    MaskedDiceCELoss()(logits, torch.full((1, 1, 4, 4, 4), IGNORED)).backward()
+    assert logits.grad.eq(0).all()

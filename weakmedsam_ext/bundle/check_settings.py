@@ -118,7 +118,15 @@ RULES: dict[str, Check] = {
         (
             *("epochs", "train_epochs", "cam_epochs", "pretrain_epochs", "finetune_epochs", "batch_size"),
             *("val_interval", "batches_per_epoch", "slices_per_volume", "volumes_per_batch", "samples_per_volume"),
-            *("slices_per_case", "num_clicks", "num_rounds", "labelled_per_batch", "channels", "num_subclasses"),
+            *(
+                "slices_per_case",
+                "labelled_slices",
+                "num_clicks",
+                "num_rounds",
+                "labelled_per_batch",
+                "channels",
+                "num_subclasses",
+            ),
             *("cam_batch_size", "cluster_batch_size", "walk_size", "radius", "grid_size", "figures_every"),
         ),
         COUNT,

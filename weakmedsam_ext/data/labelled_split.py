@@ -21,6 +21,7 @@ def semi_supervised_items(
     seed: int = 0,
     class_map: Mapping[str, int | Sequence[int]] | None = None,
     check_masks: bool = True,
+    labelled_slices: int | None = None,
 ) -> list[dict[str, Any]]:
     """Items of a semi-supervised training: a few cases with masks, all others without.
 
@@ -37,9 +38,11 @@ def semi_supervised_items(
         class_map: class name -> value or values in the masks; a mask without any of them counts as empty, and each
             must be in one of the masks.
         check_masks: whether the masks of labelled cases are read and checked.
+        labelled_slices: how many slices of every labelled mask count, see `LabelledSlicesd`; None for all of it.
 
     Returns:
-        {"case", "image", "label"} of the labelled cases, then {"case", "image"} of the others, both sorted by name.
+        {"case", "image", "label"} of the labelled cases, with "labelled_slices" where it is given, then {"case",
+        "image"} of the others, both sorted by name.
 
     Raises:
         FileNotFoundError: when a labelled case's image or mask is missing.
@@ -58,6 +61,8 @@ def semi_supervised_items(
     with_masks = [{key: named[name][key] for key in ("case", "image", "label")} for name in sorted(chosen)]
     if check_masks:
         _check_masks(with_masks, class_map)
+    if labelled_slices is not None:
+        with_masks = [{**item, "labelled_slices": labelled_slices} for item in with_masks]
     others = [{key: named[name][key] for key in ("case", "image")} for name in sorted(set(named) - set(chosen))]
     return with_masks + others
 

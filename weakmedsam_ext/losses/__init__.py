@@ -1,13 +1,14 @@
 """Losses of weakly and semi-supervised training."""
 
 from .consistency import ConsistencyLoss, GeneralistLoss, UncertaintyConsistencyLoss, predictive_entropy
-from .masked_dice_ce import MaskedDiceCELoss
+from .masked_dice_ce import IGNORED, MaskedDiceCELoss
 from .prompt_loss import ASSIGNMENTS, PromptLoss, mask_iou
 from .region_affinity import RegionAffinityLoss
 from .regions_of_clicks import clicked_regions, region_numbers
 from .subclass_loss import SubclassLoss, subclass_target
 
 __all__ = [
+    "IGNORED",
     "ASSIGNMENTS",
     "ConsistencyLoss",
     "GeneralistLoss",

@@ -8,6 +8,7 @@ from .crop_around_clicks import CropAroundClicks, CropAroundClicksD, CropAroundC
 from .draw_clicks import DrawClicks, DrawClicksD, DrawClicksd, DrawClicksDict
 from .generalist_normalization import GENERALIST_NORMALIZATIONS, generalist_input, normalize_above_zero
 from .image_level_label import ImageLevelLabel, ImageLevelLabelD, ImageLevelLabeld, ImageLevelLabelDict
+from .labelled_slices import LabelledSlices, LabelledSlicesD, LabelledSlicesd, LabelledSlicesDict
 from .mask_regions import MaskRegions, MaskRegionsD, MaskRegionsd, MaskRegionsDict
 from .resize_slices import ResizeSlices, ResizeSlicesD, ResizeSlicesd, ResizeSlicesDict
 from .scale_volume_intensity import ScaleVolumeIntensity, ScaleVolumeIntensityd
@@ -43,6 +44,10 @@ __all__ = [
     "ImageLevelLabelD",
     "ImageLevelLabelDict",
     "ImageLevelLabeld",
+    "LabelledSlices",
+    "LabelledSlicesD",
+    "LabelledSlicesDict",
+    "LabelledSlicesd",
     "MaskRegions",
     "MaskRegionsD",
     "MaskRegionsDict",
