@@ -178,6 +178,33 @@ def test_figures_of_every_second_slice(study, tmp_path):
         PseudoLabelFigures(labeler, tmp_path, ["atrium"], every=0)
 
 
+def test_figures_show_the_pseudo_label_that_was_written(study, tmp_path, monkeypatch):
+    """Once: maps as the network gave them, while the walk through the volume had made other masks of them."""
+    pytest.importorskip("matplotlib")
+    from weakmedsam_ext.handlers import pseudo_label_figures
+
+    cases, store, labels = study
+    backbone = build_network("efficient_sam_tiny", img_size=32, depth=1)
+    labeler = CAMPseudoLabeler(WeakMedSAMNet(backbone, 1, 2), blur_kernel_size=3).eval()
+    turned = torch.rand(1, 32, 32, 5, generator=torch.Generator().manual_seed(0))
+    writer = PseudoLabelWriter(cases, store, labels, tmp_path / "out", refine=lambda maps, image, spacing: turned)
+    figures = PseudoLabelFigures(labeler, tmp_path / "figures", ["atrium"], every=2, writer=writer)
+    drawn, plot = [], pseudo_label_figures.plot_pseudo_label
+    monkeypatch.setattr(
+        pseudo_label_figures, "plot_pseudo_label", lambda *args: (drawn.append((args[-1], args[1])), plot(*args))[1]
+    )
+    dataset = SliceDataset(store, labels, ["c"], keep="with")
+    engine = Engine(lambda _, batch: [{"pred": left_half(item)} for item in batch])
+    figures.attach(engine)
+    writer.attach(engine)
+    engine.run([[dataset[i] for i in range(5)[k : k + 2]] for k in (0, 2, 4)])
+    assert [title for title, _ in drawn] == ["c, slice 0", "c, slice 2", "c, slice 4"]
+    for (_, steps), index in zip(drawn, (0, 2, 4), strict=True):
+        assert torch.equal(steps.soft[0], turned[..., index])
+        assert torch.equal(steps.mask[0, 0], (turned[0, ..., index] > 0.5).to(torch.uint8))
+    assert len(list((tmp_path / "figures").glob("c_*.png"))) == 3 and not figures._waiting
+
+
 def test_maps_are_refined_as_volumes_before_they_become_masks(study, tmp_path):
     cases, store, labels = study
     seen = []

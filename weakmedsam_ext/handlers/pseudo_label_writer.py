@@ -61,6 +61,8 @@ class PseudoLabelWriter:
         self.run_key = run_key
         self.pred_key = pred_key
         self.refine = refine
+        # called with a case and the maps (slices, K, H, W) that its pseudo-label was cut from, once it is written
+        self.observers: list[Callable[[str, Tensor], None]] = []
         self._visible = {case: set(np.flatnonzero(labels.matrix(case).any(1)).tolist()) for case in self.images}
         self._slices: dict[str, dict[int, Tensor]] = {}
 
@@ -130,3 +132,5 @@ class PseudoLabelWriter:
             maps = refined.permute(3, 0, 1, 2)
         mask = geometry.from_planes(soft_to_mask(geometry.to_planes(maps), self.threshold))[0]
         write_nifti(mask.numpy(), grid.affine, self.path(case))
+        for observer in self.observers:
+            observer(case, maps)
