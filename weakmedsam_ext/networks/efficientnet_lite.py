@@ -111,6 +111,7 @@ class EfficientNetLite(nn.Module):
         self.stride = 8
         self.feature_dim = CHANNELS[2] + CHANNELS[3]
         self.trunk = _Trunk(num_strides=4, pretrained=pretrained)
+        self.trunk.to(memory_format=torch.channels_last)  # a third faster on a CPU
 
     def encode_features(self, image: Tensor) -> Tensor:
         """Features (B, 152, H / 8, W / 8) of images (B, 1 or 3, H, W) in 0..1; one channel is repeated.

@@ -3,9 +3,17 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from orientations import CODES, phantom, write_orientations
 
-from weakmedsam_ext.data import SliceMasks, SliceRegions, VolumeMasks, VolumeRegions, write_nifti
+from weakmedsam_ext.data import (
+    SliceMasks,
+    SliceRegions,
+    VolumeMasks,
+    VolumeRegions,
+    build_slice_store,
+    write_nifti,
+)
 
 
 @pytest.fixture
@@ -45,6 +53,20 @@ def test_files_of_any_orientation_give_the_same_slices(tmp_path, axis):
             for one, other in zip(items[0], others, strict=True):
                 assert one["slice"] == other["slice"]
                 assert all((one[key] == other[key]).all() for key in ("image", "label"))
+
+
+def test_slices_are_scaled_as_told(tmp_path):
+    """Pre-training for CT sees the window that the classifier sees."""
+    image, mask = phantom()
+    cases = write_orientations(tmp_path, image, mask)
+    window = [float(np.percentile(image, 40)), float(np.percentile(image, 60))]
+    for options in ({"window": window}, {"foreground": True}, {}):
+        store = build_slice_store(cases, tmp_path / "expected", 20, progress=False, **options)
+        masks = SliceMasks(cases, tmp_path, {"a": 1, "b": 2}, img_size=20, progress=False, **options)
+        regions = SliceRegions(cases, tmp_path, 20, scales=(50,), smoothings=(1,), progress=False, **options)
+        for item in (masks[1], regions[1]):
+            expected = torch.as_tensor(store.image(item["case"])).reshape(-1, 20, 20)[item["slice"]]
+            assert torch.equal(torch.as_tensor(item["image"])[0], expected.float())
 
 
 def test_volumes_with_structures(data, tmp_path):

@@ -66,6 +66,8 @@ class SliceRegions(_StoredImages):
         progress: show a progress bar.
         num_workers: processes that find regions, see `build_region_store`.
         axis: anatomical direction of the slices, see `build_slice_store`.
+        window: see `build_slice_store`.
+        foreground: see `build_slice_store`.
 
     Raises:
         FileNotFoundError: when a volume is missing.
@@ -84,8 +86,11 @@ class SliceRegions(_StoredImages):
         progress: bool = True,
         num_workers: int = 1,
         axis: str = "axial",
+        window: Sequence[float] | None = None,
+        foreground: bool = False,
     ) -> None:
-        slices = build_slice_store(named_images(data), Path(root) / "slices", img_size, progress=progress, axis=axis)
+        look: dict[str, Any] = {"axis": axis, "window": window, "foreground": foreground, "progress": progress}
+        slices = build_slice_store(named_images(data), Path(root) / "slices", img_size, **look)
         how: dict[str, Any] = {"method": method, "smoothings": smoothings, "num_workers": num_workers}
         regions = build_region_store(slices, Path(root) / "regions", scales, progress=progress, **how)
         items = [
@@ -177,6 +182,8 @@ class SliceMasks(_StoredImages):
         transform: applied to every item.
         progress: show a progress bar.
         axis: anatomical direction of the slices, see `build_slice_store`.
+        window: see `build_slice_store`.
+        foreground: see `build_slice_store`.
 
     Raises:
         FileNotFoundError: when a file is missing.
@@ -193,9 +200,12 @@ class SliceMasks(_StoredImages):
         transform: Transforms = None,
         progress: bool = True,
         axis: str = "axial",
+        window: Sequence[float] | None = None,
+        foreground: bool = False,
     ) -> None:
+        look: dict[str, Any] = {"axis": axis, "window": window, "foreground": foreground, "progress": progress}
         cases = _labelled(data, structures)
-        slices = build_slice_store(cases, Path(root) / "slices", img_size, progress=progress, axis=axis)
+        slices = build_slice_store(cases, Path(root) / "slices", img_size, **look)
         masks = _masks(cases, structures, lambda case, mask: _on_slices(slices, case, mask))
         shown = [
             {"case": case, "slice": index}
