@@ -77,35 +77,6 @@ def test_at_first_labelled_volumes_are_mixed_with_each_other(monkeypatch):
     assert "copy_paste_loss" not in first and "copy_paste_loss" in seen[1] and len(asked) == 1
 
 
-@pytest.mark.parametrize("counts", [(2, 2), (1, 3), (3, 1)])
-def test_labelled_patches_are_seen_as_they_are_too(counts, monkeypatch):
-    network, box = specialist(dropout=0.0), draw_box((16, 16, 16))
-    monkeypatch.setattr("weakmedsam_ext.engines.copy_paste_trainer.draw_box", lambda size: box)
-    schedule = lambda t: 0.5 * float(t > 0)  # noqa: E731
-    options = {"streams": counts, "num_batches": 2, "pseudo_weight": schedule, "whole_weight": 3.0}
-    trainer = trainer_of(CopyPasteTrainer, network, **options)
-    seen = []
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: seen.append(dict(engine.state.output)))
-    batch = first_batch(trainer)
-    trainer.run()
-    alone, mixed = seen
-    torch.testing.assert_close(alone["image"], batch["image"][: counts[0]])
-    torch.testing.assert_close(alone["loss"].detach(), LOSS(alone["pred"].detach(), batch["label"]))
-    whole, rest = mixed["pred"].detach().split([counts[0], 2 * max(counts)])
-    assert mixed["image"].shape[0] == len(whole) + len(rest)
-    torch.testing.assert_close(mixed["whole_loss"], LOSS(whole, mixed["label"]))
-    label = mixed["label"][[k % counts[0] for k in range(max(counts))]]
-    outer, inner = rest.chunk(2)
-    torch.testing.assert_close(mixed["supervised_loss"], around(outer, label, box) + on_box(inner, label, box))
-    parts = 3 * mixed["whole_loss"] + mixed["supervised_loss"] + 0.5 * mixed["copy_paste_loss"]
-    torch.testing.assert_close(mixed["loss"].detach(), parts)
-
-
-def test_a_negative_weight_is_refused():
-    with pytest.raises(ValueError, match="whole_weight: expected 0 or more, but got -1"):
-        trainer_of(CopyPasteTrainer, specialist(), streams=(1, 1), whole_weight=-1)
-
-
 def test_the_shorter_list_starts_again():
     trainer = trainer_of(CopyPasteTrainer, specialist(), streams=(1, 3), num_batches=1)
     trainer.run()

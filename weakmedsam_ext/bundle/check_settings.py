@@ -148,7 +148,6 @@ RULES: dict[str, Check] = {
             "noise",
             "feature_weight",
             "pseudo_weight",
-            "whole_weight",
         ),
         NOT_NEGATIVE,
     ),

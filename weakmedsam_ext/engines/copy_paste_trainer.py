@@ -19,7 +19,7 @@ SIDE = 2 / 3  # of the box, as a part of the patch's
 
 @dataclass
 class _Mixture:
-    """What the network sees last: pseudo-labelled boxes in labelled patches, then labelled boxes in the others."""
+    """What the network sees: pseudo-labelled boxes in labelled patches, then labelled boxes in the others."""
 
     box: Tensor  # 1 inside, (1, 1, *spatial)
     label: Tensor  # of the labelled patch of each pair, (N, 1, *spatial)
@@ -40,39 +40,26 @@ class CopyPasteTrainer(TeacherTrainer):
     where the first two terms are of unlabelled boxes in labelled patches, and the others of the reverse. As long as w
     is 0, labelled patches are mixed with each other, whose true masks are known.
 
-    In the published form the network never sees a patch without the edges of a box. With a `whole_weight` v it sees
-    labelled patches as they are, too: v times the loss function of them is added, and they come alone as long as w is
-    0.
-
     Unlabelled and labelled items of a batch are paired in their order, the shorter list from its start again. In the
-    output, "image" and "pred" are those of what the network saw: whole patches, then mixtures. A generalist is asked
-    about the unlabelled patches as they are, which takes one more pass of the network. Without unlabelled items this is
-    plain supervised training.
+    output, "image" and "pred" are those of the mixtures. A generalist is asked about the unlabelled patches as they
+    are, which takes one more pass of the network. Without unlabelled items this is plain supervised training.
 
     Args:
         args: see `SemiSupervisedTrainer`.
         pseudo_weight: w at every iteration from 0; 0.5 (published) unless given.
-        whole_weight: v, 0 (published) or more.
         clean: applied to every pseudo-label (1, *spatial), for example MONAI's `KeepLargestConnectedComponent`.
         kwargs: see `SemiSupervisedTrainer`; also `teacher`, the average of `network`.
-
-    Raises:
-        ValueError: when `whole_weight` is negative.
     """
 
     def __init__(
         self,
         *args: Any,
         pseudo_weight: Callable[[int], float] = lambda iteration: 0.5,
-        whole_weight: float = 0.0,
         clean: Callable[[Tensor], Tensor] | None = None,
         **kwargs: Any,
     ) -> None:
-        if whole_weight < 0:
-            raise ValueError(f"whole_weight: expected 0 or more, but got {whole_weight}.")
         super().__init__(*args, **kwargs)
         self.pseudo_weight = pseudo_weight
-        self.whole_weight = whole_weight
         self.clean = clean
         self.mixed_loss = MaskedDiceCELoss()
         self._mixture: _Mixture | None = None
@@ -80,7 +67,7 @@ class CopyPasteTrainer(TeacherTrainer):
         self.prepare_batch = self._prepare_mixed
 
     def _prepare_mixed(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Labelled patches (where they count), mixtures; and masks of the labelled patches."""
+        """Images of mixtures, and masks of labelled patches."""
         image, label = self._prepare_unmixed(*args, **kwargs)
         self._mixture = None
         labelled, unlabelled = image[: len(label)], image[len(label) :]
@@ -88,17 +75,14 @@ class CopyPasteTrainer(TeacherTrainer):
             return image, label
         box = draw_box(image.shape[2:]).to(image.device)
         weight = self.pseudo_weight(self.iteration)
-        if not weight and self.whole_weight:
-            return labelled, label
         if not weight:
             return _paste(labelled, labelled.flip(0), box), _paste(label, label.flip(0), box)
         pairs = range(max(len(labelled), len(unlabelled)))
         first, second = [k % len(labelled) for k in pairs], [k % len(unlabelled) for k in pairs]
         pseudo_label = self._pseudo_label(unlabelled)[second]
         self._mixture = _Mixture(box, label[first], pseudo_label, unlabelled, weight)
-        mine, others = labelled[first], unlabelled[second]
-        whole = labelled if self.whole_weight else labelled[:0]
-        return torch.cat([whole, _paste(mine, others, box), _paste(others, mine, box)]), label
+        labelled, others = labelled[first], unlabelled[second]
+        return torch.cat([_paste(labelled, others, box), _paste(others, labelled, box)]), label
 
     @torch.no_grad()
     def _pseudo_label(self, image: Tensor) -> Tensor:
@@ -110,8 +94,7 @@ class CopyPasteTrainer(TeacherTrainer):
         mixture = self._mixture
         if mixture is None:
             return super()._total_loss(logits, label)
-        mixed = logits[len(logits) - 2 * len(mixture.label) :]
-        outer, inner = mixed.chunk(2)  # by where the labelled patch is
+        outer, inner = logits.chunk(2)  # by where the labelled patch is
         box, parts = mixture.box, {}
         parts["supervised"] = self.mixed_loss(outer, mixture.label, 1 - box) + self.mixed_loss(
             inner, mixture.label, box
@@ -120,9 +103,6 @@ class CopyPasteTrainer(TeacherTrainer):
             inner, mixture.pseudo_label, 1 - box
         )
         total = parts["supervised"] + mixture.weight * parts["copy_paste"]
-        if self.whole_weight:
-            parts["whole"] = self.supervised_loss(logits[: len(label)], label).mean()
-            total = total + self.whole_weight * parts["whole"]
         return self._add_unlabelled_losses(total, parts, mixture.unlabelled, lambda: self.network(mixture.unlabelled))
 
 
