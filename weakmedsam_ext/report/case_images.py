@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,18 @@ class CaseImages:
 
         Sagittal slices look to the left.
         """
-        return np.take(volume, number, self.axis)[::-1, ::-1].T
+        # not np.take, which first copies all of a volume that was turned
+        across: tuple[slice | int, ...] = (*(slice(None),) * self.axis, number)
+        return volume[across][::-1, ::-1].T
+
+    @cached_property
+    def window(self) -> tuple[float, float]:
+        """Values that are black and white."""
+        return grey_window(self.image)
 
     def picture(self, number: int, max_side: int = MAX_SIDE) -> str:
         """A slice as a JPEG image in a data URL."""
-        lower, upper = grey_window(self.image)
+        lower, upper = self.window
         grey = np.clip((self.plane(self.image, number) - lower) / max(upper - lower, 1e-9), 0, 1)
         picture = Image.fromarray((grey * 255).round().astype(np.uint8))
         scale = max_side / max(picture.size)
