@@ -24,7 +24,7 @@ class ScaleVolumeIntensity(Transform):
         foreground: see `IntensityScaling`.
 
     Raises:
-        ValueError: when a range is none, or a channel is constant.
+        ValueError: when a range is none, or a channel is constant or has equal percentiles.
     """
 
     def __init__(
@@ -39,7 +39,10 @@ class ScaleVolumeIntensity(Transform):
         """Scale an image (C, *spatial); its metadata stays."""
         meta = img if isinstance(img, MetaTensor) else None
         name = "image" if meta is None else meta.meta.get("filename_or_obj", "image")
-        scaled = torch.from_numpy(np.stack([self.scaling(np.asarray(channel), name) for channel in img]))
+        names = [name if len(img) == 1 else f"channel {number} of {name}" for number in range(len(img))]
+        scaled = torch.from_numpy(
+            np.stack([self.scaling(np.asarray(channel), one) for channel, one in zip(img, names, strict=True)])
+        )
         if meta is None:
             return scaled
         return MetaTensor(scaled, meta=meta.meta, applied_operations=meta.applied_operations)
