@@ -99,9 +99,7 @@ class ClickRounds(nn.Module):
         self.with_features = with_features
         self.next_click = next_click
 
-    def forward(
-        self, image: Tensor, regions: Tensor, generators: Sequence[torch.Generator] | None = None
-    ) -> Dialogues:
+    def forward(self, image: Tensor, regions: Tensor, generators: Sequence[torch.Generator] | None = None) -> Dialogues:
         """Hold the dialogues.
 
         Args:
