@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from monai.utils import look_up_option
@@ -142,7 +142,9 @@ class ClickRounds(nn.Module):
 
         wanted = _regions_of_scale(regions, points[:, :, 0], scale)
         best = torch.cat([_best_fitting(x.detach(), target[:, part]) for part, x, _ in answers], dim=1)
-        next_click = self.next_click if generators is None else partial(self.next_click, generator=generators)
+        # the protocol does not ask for a generator, which only evaluations give
+        draw: Any = self.next_click
+        next_click: NextClick = draw if generators is None else partial(draw, generator=generators)
         dialogue = ClickDialogue(self.prompter, embedding, wanted, next_click, False, points, labels, best)
         for _ in range(self.num_rounds - 1):
             dialogue.click()
@@ -167,7 +169,8 @@ class ClickRounds(nn.Module):
 
 def _some_scales(regions: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
     """`NUM_SCALES` scales of regions (B, L, *spatial): the same ones of all images, or of each by its generator."""
-    drawn = [torch.randperm(regions.shape[1], generator=one)[:NUM_SCALES] for one in generators or [None]]
+    each: Sequence[torch.Generator | None] = generators or [None]
+    drawn = [torch.randperm(regions.shape[1], generator=one)[:NUM_SCALES] for one in each]
     scales = torch.stack(drawn).sort(1).values.to(regions.device)
     return regions[torch.arange(len(regions), device=regions.device)[:, None], scales]
 

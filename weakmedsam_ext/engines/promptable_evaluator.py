@@ -74,14 +74,13 @@ def _prepare_with_clicks(
     prepare_batch: Callable, seed: int, batchdata: Any, device: Any = None, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[Tensor, Tensor, tuple[Tensor], dict]:
     """See `prepare_dialogue`; also gives every item that names its case a generator of its own."""
-    *batch, options = prepare_dialogue(prepare_batch, batchdata, device, non_blocking, **kwargs)
+    image, regions, inputs, options = prepare_dialogue(prepare_batch, batchdata, device, non_blocking, **kwargs)
     if isinstance(batchdata, Mapping) and "case" in batchdata:
         cases = batchdata["case"]
         slices = batchdata.get("slice", [0] * len(cases))
         options = {
             "generators": [click_generator(seed, str(case), int(n)) for case, n in zip(cases, slices, strict=True)]
         }
-    image, regions, inputs = batch
     return image, regions, inputs, options
 
 

@@ -48,7 +48,7 @@ def test_sizes_are_ranges_along_each_axis(tmp_path):
         "skipped     nothing",
     ]
     table = case_table([*cases, {"image": str(bad)}], {"of no use": [small, large]}).splitlines()
-    assert table[-2] == "unreadable  1 file, d.nii.gz; download or export what is damaged again"
+    assert table[-2] == "unreadable  1 file, d.nii.gz; download, export or compute what is damaged again"
     assert table[-1] == "skipped     2 files, for example a.nii.gz: of no use"
 
 

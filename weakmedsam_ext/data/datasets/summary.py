@@ -61,7 +61,7 @@ def case_table(cases: Sequence[Mapping[str, Any]], skipped: Skipped, modalities:
     if shapes:
         rows += [("voxels", _ranges(shapes)), ("voxel size", f"{_ranges(sizes)} mm")]
     if damaged:
-        rows.append(("unreadable", f"{_counted(damaged)}; download or export what is damaged again"))
+        rows.append(("unreadable", f"{_counted(damaged)}; download, export or compute what is damaged again"))
     rows += [("skipped", f"{_counted(paths)}: {reason}") for reason, paths in skipped.items()]
     if not skipped:
         rows.append(("skipped", "nothing"))
@@ -85,7 +85,8 @@ def skipped_files(
         output: a folder that may lie in the source and is no part of it.
     """
     used = {os.path.abspath(path) for case in cases for path in (*images_of(case), case.get("label", ""))}
-    root, found = Path(source).expanduser().absolute(), {}
+    root = Path(source).expanduser().absolute()
+    found: dict[str, list[Path]] = {}
     aside = None if output is None else Path(output).expanduser().absolute()
     for path in sorted(root.rglob("*")):
         inner = path.relative_to(root).parts
