@@ -32,6 +32,21 @@ def test_synthetic_pretraining_ends_a_call_early_and_goes_on(tmp_path):
     assert steps == [[2], [2, 4]]
 
 
+def test_a_killed_pipeline_ends_with_the_results_of_an_undisturbed_one(tmp_path):
+    small = ("--runs", 1, "--pipelines", "['promptable_2d']", "--output_dir", tmp_path / "runs")
+    run("soak.py", *small, "--csv_path", tmp_path / "table.csv")
+    (row,) = csv.DictReader((tmp_path / "table.csv").open())
+    assert row["pipeline"] == "promptable_2d" and row["differences"] == "0" and int(row["kills"]) <= 8
+    assert (tmp_path / "runs" / "promptable_2d" / "run_00" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--runs", 0), ("--pipelines", "['nothing']")])
+def test_a_soak_refuses_what_it_cannot_do(option, value):
+    command = [sys.executable, str(BENCHMARKS / "soak.py"), option, str(value)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.startswith("expected runs of at least 1 and pipelines of")
+
+
 def test_methods_are_compared_on_one_split(tmp_path):
     write_phantoms(tmp_path / "data", num_cases=28, size=(32, 32, 8), progress=False)
     small = ("--roi_size", "[32,32,16]", "--stride", "[16,16,16]", "--channels", 2, "--train_epochs", 1)

@@ -6,25 +6,34 @@ import errno
 import json
 import os
 import pickle
+import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import RandFlip
 from torch import nn
 
+from weakmedsam_ext.__main__ import main
 from weakmedsam_ext.bundle import check_bundle, package_bundle, user_message
 from weakmedsam_ext.bundle.errors import INTERRUPTED
+from weakmedsam_ext.bundle.ranks import share
 from weakmedsam_ext.data import prepare_la2018
 from weakmedsam_ext.data.array_store import is_complete, save_array
 from weakmedsam_ext.data.datasets.decathlon import decathlon_cases, image_items
 from weakmedsam_ext.data.io import naming_full_disk
-from weakmedsam_ext.handlers import ExponentialMovingAverage, GradientClipping
+from weakmedsam_ext.handlers import ExponentialMovingAverage, GradientClipping, ResumableEpochs
 from weakmedsam_ext.handlers.accumulation import steps_now
 from weakmedsam_ext.networks import AffinityRandomWalk, load_checkpoint
 from weakmedsam_ext.transforms import ClassNumbers, ClassNumbersd, CropAroundClicks
@@ -94,8 +103,101 @@ def test_other_errors_of_writing_stay(error):
     assert caught.value is error
 
 
-def test_an_interruption_is_one_line():
-    assert user_message(KeyboardInterrupt()) == INTERRUPTED
+def wrapped(error, times):
+    for _ in range(times):
+        try:
+            raise RuntimeError("Failed to evaluate") from error
+        except RuntimeError as outer:
+            error = outer
+    return error
+
+
+@pytest.mark.parametrize("times", [0, 1, 3])
+def test_an_interruption_is_one_line(times):
+    """As it is, or from within expressions of a config."""
+    assert user_message(wrapped(KeyboardInterrupt(), times)) == INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("command", "function"),
+    [
+        (["phantom", "--output", "o"], "weakmedsam_ext.data.write_phantoms"),
+        (["check", "--dataset_dir", "d"], "weakmedsam_ext.data.list_cases"),
+        (["build", "--bundle", "b"], "weakmedsam_ext.bundle.build_bundle"),
+        (["prepare", "brats2019", "--source", "s", "--output", "o"], "weakmedsam_ext.data.prepare_brats2019"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_an_interrupted_command_says_so_and_fails(monkeypatch, capsys, command, function):
+    def interrupted(*arguments, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(function, interrupted)
+    assert main(command) == 130
+    assert capsys.readouterr().err.splitlines() == [INTERRUPTED]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_preparation_leaves_nothing_half_written(tmp_path, stop):
+    command = [
+        sys.executable,
+        "-m",
+        "weakmedsam_ext",
+        "phantom",
+        "--output",
+        str(tmp_path / "out"),
+        "--num_cases",
+        "400",
+    ]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env={**os.environ}
+    )
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "out").rglob("*.nii.gz"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(stop)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode not in (0, None) and "Traceback" not in told
+    if stop == signal.SIGINT:
+        assert told.strip().splitlines()[-1] == INTERRUPTED and process.returncode == 130
+    finished = list((tmp_path / "out").rglob("*.nii.gz"))
+    assert len(finished) >= 3 and not (tmp_path / "out" / "dataset.json").exists()
+    for path in finished:
+        assert np.asarray(nib.load(path).dataobj).size
+
+
+def drawn_by_rank(rank, monkeypatch, tmp_path, draw):
+    monkeypatch.setattr("ignite.distributed.get_rank", lambda: rank)
+    transform = RandFlip(0.5)
+    ResumableEpochs(tmp_path / "a.pt", {}, 5, transform).reseed(SimpleNamespace(state=SimpleNamespace(epoch=2)))
+    return draw(transform)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda transform: torch.rand(4).tolist(),  # clicks, dropout, noise
+        lambda transform: np.random.random(4).tolist(),  # noqa: NPY002 transforms of other packages
+        lambda transform: transform.R.random_sample(4).tolist(),  # crops and flips
+        lambda transform: [random.random() for _ in range(4)],
+    ],
+    ids=["torch", "numpy", "transform", "python"],
+)
+def test_ranks_draw_numbers_of_their_own(monkeypatch, tmp_path, draw):
+    first = [drawn_by_rank(rank, monkeypatch, tmp_path, draw) for rank in range(4)]
+    assert all(one != other for k, one in enumerate(first) for other in first[:k])
+    assert [drawn_by_rank(rank, monkeypatch, tmp_path, draw) for rank in range(4)] == first
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_ranks_share_the_work(monkeypatch, count):
+    monkeypatch.setenv("WORLD_SIZE", str(count))
+    parts = []
+    for rank in range(count):
+        monkeypatch.setenv("RANK", str(rank))
+        parts.append(share(range(5)))
+    assert sorted(item for part in parts for item in part) == list(range(5))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 @pytest.mark.parametrize("kind", ["ValueError", "FileNotFoundError", "OSError"])

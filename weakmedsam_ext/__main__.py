@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import fire
@@ -225,28 +226,39 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _prepare_la2018(source: str, output: str) -> str:
     from .data import prepare_la2018
+    from .data.datasets.la2018 import skipped_of_la2018
 
-    return f"wrote {prepare_la2018(source, output)}"
+    return _prepared(prepare_la2018(source, output), skipped_of_la2018(source, output))
 
 
 def _prepare_abdomenct1k(source: str, output: str) -> str:
     from .data import prepare_abdomenct1k
+    from .data.datasets.abdomenct1k import skipped_of_abdomenct1k
 
-    return f"wrote {prepare_abdomenct1k(source, output)}"
+    return _prepared(prepare_abdomenct1k(source, output), skipped_of_abdomenct1k(source, output))
 
 
 def _prepare_brats2019(source: str, output: str, modality: str) -> str:
     from .data import prepare_brats2019
+    from .data.datasets.brats2019 import skipped_of_brats2019
 
-    return f"wrote {prepare_brats2019(source, output, modality)}"
+    return _prepared(prepare_brats2019(source, output, modality), skipped_of_brats2019(source, output, modality))
 
 
 def _prepare_msd(task: str, output: str, source: str | None, download: bool) -> str:
     from .data import msd_folder, prepare_msd
+    from .data.datasets.summary import dataset_table
 
-    if msd_folder(task, output).exists():
-        return f"{prepare_msd(task, output, source, download)} is there already, nothing done"
-    return f"wrote {prepare_msd(task, output, source, download)}"
+    there = msd_folder(task, output).exists()
+    folder = prepare_msd(task, output, source, download)
+    return f"{dataset_table(folder)}\n" + (f"{folder} is there already, nothing done" if there else f"wrote {folder}")
+
+
+def _prepared(listing: Path, skipped: dict[str, list[Path]]) -> str:
+    """Table of what was found, and the file that lists the cases."""
+    from .data.datasets.summary import dataset_table
+
+    return f"{dataset_table(listing.parent, skipped)}\nwrote {listing}"
 
 
 def _phantom(output: str, layout: str, num_cases: int, seed: int, size: tuple[int, int, int] | None) -> str:
@@ -272,8 +284,13 @@ def _check(dataset_dir: str, class_map: Any, layout: str | None, modalities: Any
 
 def _create(recipe: str, output: str, dataset_dir: str, class_map: Any, settings: dict[str, Any]) -> str:
     from .bundle import create_bundle
+    from .data import list_cases
+    from .data.datasets.summary import case_table, skipped_files
 
-    return f"wrote {create_bundle(recipe, output, dataset_dir, class_map, settings)}"
+    bundle = create_bundle(recipe, output, dataset_dir, class_map, settings)
+    cases = list_cases(dataset_dir, settings.get("layout"), settings.get("modalities"), check_masks=False)
+    skipped = skipped_files(dataset_dir, cases, lambda path: "neither image nor mask of a case", output)
+    return f"{case_table(cases, skipped)}\nwrote {bundle}"
 
 
 def _build(bundle: str) -> str:

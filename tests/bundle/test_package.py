@@ -105,7 +105,7 @@ def test_an_incomplete_bundle_is_refused(bundle, tmp_path, capsys, name, text, m
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (None, "checkpoint .*trained.pt does not exist; download it or correct the path"),
+        (None, "checkpoint .*trained.pt does not exist; correct the path"),
         (torch.nn.Linear(4, 2), "checkpoint .*trained.pt does not fit Linear, nothing was loaded: 1 wrongly shaped"),
     ],
 )

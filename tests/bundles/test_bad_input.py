@@ -131,9 +131,9 @@ def other_network(data, image, mask):
 
 
 BAD = [
-    (missing_file, {}, r"1 files that .*dataset.json lists are missing \({image}\); extract them again"),
-    (truncated_file, {}, "{image} is damaged or no medical volume .*; download or export it again"),
-    (no_medical_file, {}, "{image} is damaged or no medical volume .*; download or export it again"),
+    (missing_file, {}, r"1 files that .*dataset.json lists are missing \({image}\); put them there, or take"),
+    (truncated_file, {}, "{image} is damaged or no medical volume .*; download, export or compute it again"),
+    (no_medical_file, {}, "{image} is damaged or no medical volume .*; download, export or compute it again"),
     (nan_voxels, {}, "{image}: 1 voxels are NaN or infinite; replace them, or export the volume again"),
     (other_shape, {}, r"{mask}: expected the shape \(32, 36, 8\) of {image}, but got \(32, 36, 7\); resample the mask"),
     (other_affine, {}, "{mask}: its affine differs from that of {image} by up to 0.5; resample the mask"),
@@ -178,9 +178,9 @@ def predict(output, *images):
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (missing_file, "{image} does not exist; correct the path, or download the file again"),
-        (truncated_file, "{image} is damaged or no medical volume .*; download or export it again"),
-        (no_medical_file, "{image} is damaged or no medical volume .*; download or export it again"),
+        (missing_file, "{image} does not exist; correct the path, or put the file there"),
+        (truncated_file, "{image} is damaged or no medical volume .*; download, export or compute it again"),
+        (no_medical_file, "{image} is damaged or no medical volume .*; download, export or compute it again"),
         (nan_voxels, "{image}: 1 voxels are NaN or infinite; replace them, or export the volume again"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -128,12 +128,47 @@ def test_masks_of_semi_supervision_are_those_that_it_uses(controls, parts, data,
     assert files_found(semi, data, tmp_path / "run", controls=controls) == expected
 
 
+@pytest.mark.parametrize("finetune", [False, True])
+@pytest.mark.parametrize("held_out", [True, False])
+def test_masks_of_promptable_networks_are_those_that_it_scores_or_is_tuned_on(finetune, held_out, data, tmp_path):
+    """Masks of training and held-out cases are scored where both have some; fine-tuning needs the former alone."""
+    parts = split(data, promptable)
+    expected = {case["label"] for part in ("train", "test")[: 2 if held_out else finetune] for case in parts[part]}
+    if not held_out:
+        unlist(data, [case["case"] for case in parts["test"]])
+    if expected:
+        settings = {"finetune": finetune, "structures": {"left atrium": 1}}
+        assert files_found(promptable, data, tmp_path / "run", **settings) == expected
+
+
+@pytest.mark.parametrize("value", [255, 2, 40])
+@pytest.mark.parametrize("name", ["promptable_pretrain_2d", "promptable_pretrain_3d"])
+def test_values_of_no_class_end_the_promptable_pipelines_before_the_training(name, value, data, tmp_path, stages):
+    for mask in (data / "labelsTr").glob("*.nii.gz"):
+        image = nib.load(mask)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj).astype(np.uint8) * value, image.affine), mask)
+    with pytest.raises(SystemExit, match=rf"class_map: value 1 of 'left atrium' .* which hold \[0, {value}\]"):
+        promptable_runs.run(name, data, tmp_path / "run")
+    assert stages == ["check"]
+
+
+def unlist(data, cases):
+    """Take the masks of cases out of dataset.json."""
+    listing = json.loads((data / "dataset.json").read_text())
+    for entry in listing["training"]:
+        if any(case in entry["image"] for case in cases):
+            del entry["label"]
+    (data / "dataset.json").write_text(json.dumps(listing))
+
+
 @pytest.mark.parametrize(
     ("pipeline", "settings"),
     [(weak, {"labels_csv": "labels.csv"}), (promptable, {})],
-    ids=["weak with CSV", "promptable"],
+    ids=["weak with CSV", "promptable without scores"],
 )
 def test_no_mask_is_opened_where_none_is_needed(pipeline, settings, data, tmp_path, stages):
+    if pipeline is promptable:
+        unlist(data, [case["case"] for case in split(data, promptable)["test"]])
     for mask in (data / "labelsTr").glob("*.nii.gz"):
         empty(mask)
     pipeline(data, tmp_path / "run", **settings)

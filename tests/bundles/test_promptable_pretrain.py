@@ -68,13 +68,15 @@ def test_weights_are_those_of_the_backbone(finished):
     assert all(torch.equal(value, weights[f"backbone.{key}"]) for key, value in network.state_dict().items())
 
 
-def test_masks_are_opened_for_evaluation_only(finished, phantoms, tmp_path):
+def test_masks_are_opened_for_the_check_and_evaluation_only(finished, phantoms, tmp_path):
     name, output = finished
     poisoned = shutil.copytree(phantoms, tmp_path / "poisoned")
     for mask in (poisoned / "labelsTr").glob("*.nii.gz"):
         mask.write_bytes(b"garbage")
-    with pytest.raises(SystemExit, match="error in stage 'evaluate': .*labelsTr.* is damaged or no medical volume"):
+    with pytest.raises(SystemExit, match="error in stage 'check': .*labelsTr.* is damaged or no medical volume"):
         run(name, poisoned, tmp_path / "run")
+    with pytest.raises(SystemExit, match="error in stage 'evaluate': .*labelsTr.* is damaged or no medical volume"):
+        run(name, poisoned, tmp_path / "run", check=False)
     assert_same_weights(output, tmp_path / "run")
 
 

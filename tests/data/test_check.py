@@ -79,7 +79,7 @@ ALONE = [
         "image",
         "error",
         "is damaged or no medical volume (",
-        "download or export it again",
+        "download, export or compute it again",
     ),
     (
         "web page",
@@ -87,7 +87,7 @@ ALONE = [
         "image",
         "error",
         "is damaged or no medical",
-        "download or export",
+        "download, export or compute",
     ),
     (
         "4-D",
@@ -296,7 +296,7 @@ def test_all_problems_stand_in_one_table_errors_first(dataset):
     lines = format_problems(problems).splitlines()
     assert len(lines) == 8 and lines[0].split() == ["severity", "case", "file", "problem", "and", "remedy"]
     assert lines[4].split()[:3] == ["error", NAMES[2], f"imagesTr/{NAMES[2]}.nii.gz"]
-    assert lines[4].endswith("does not exist; correct the path, or download the file again")
+    assert lines[4].endswith("does not exist; correct the path, or put the file there")
     assert lines[5].split()[:3] == ["error", "-", "-"]
     assert len({line.index(problem.what) for line, problem in zip(lines[1:], problems, strict=True)}) == 1
 
@@ -324,7 +324,7 @@ def test_a_report_names_the_first_error_and_its_file(dataset, tmp_path, caplog):
     assert "0 errors, 1 warnings in the data set" in caplog.text
     (dataset / f"imagesTr/{CASE}.nii.gz").unlink()
     sentence = (
-        rf"1 problems in the data set, the first: .*{CASE}.nii.gz: does not exist; correct .* again; see {path}\."
+        rf"1 problems in the data set, the first: .*{CASE}.nii.gz: does not exist; .*put the file there; see {path}"
     )
     with pytest.raises(ValueError, match=sentence):
         report_problems(check(dataset), path)

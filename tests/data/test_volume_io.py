@@ -64,7 +64,9 @@ def test_missing_volume(tmp_path):
 def test_truncated_volume(tmp_path, keep):
     write_nifti(volume(), AFFINE, tmp_path / "a.nii.gz")
     (tmp_path / "b.nii.gz").write_bytes((tmp_path / "a.nii.gz").read_bytes()[:keep])
-    with pytest.raises(ValueError, match="b.nii.gz is damaged or no medical volume .*download or export it again"):
+    with pytest.raises(
+        ValueError, match="b.nii.gz is damaged or no medical volume .*download, export or compute it again"
+    ):
         load_volume(tmp_path / "b.nii.gz")
 
 

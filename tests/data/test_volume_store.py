@@ -170,7 +170,7 @@ def test_wrong_input_is_refused(tmp_path):
     with pytest.raises(ValueError, match="cases: expected at least one, each once, but got 0 items"):
         build_volume_store([], tmp_path / "store")
     write_nifti(np.ones(SHAPE, np.float32), AFFINE, tmp_path / "flat.nii.gz")
-    with pytest.raises(ValueError, match="flat.nii.gz: the percentiles .* are both 1; leave the volume out"):
+    with pytest.raises(ValueError, match="flat.nii.gz: all voxels have the value 1; export the volume again"):
         build_volume_store([{"case": "f", "image": str(tmp_path / "flat.nii.gz")}], tmp_path / "store", progress=False)
     store = build_volume_store([case], tmp_path / "store", progress=False)
     with pytest.raises(KeyError, match="case 'b' is not in the volume store"):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import pytest
 import torch
+from ignite.engine import Events
 from ignite.metrics import Average
 from monai.data import DataLoader
 
@@ -40,3 +42,35 @@ def test_same_clicks_every_time_and_nothing_is_drawn_from_a_training():
     one.run(2)
     assert one.state.metrics["val_iou"] == first and 0 <= first <= 1
     assert [len(r) for r in one.state.output["pred"].rounds] == [4, 4]  # a ClickRound has four fields
+
+
+@pytest.mark.parametrize("first_clicks", ["places", "regions"])
+@pytest.mark.parametrize("others", [0, 1, 3])
+@pytest.mark.parametrize("slices", [True, False])
+def test_the_clicks_of_a_case_do_not_depend_on_the_others(others, first_clicks, slices):
+    """More scales than a click has masks, and the same case alone or behind others, in batches of two."""
+    generator = torch.Generator().manual_seed(0)
+    items = []
+    for case in ("x", *"abc"[:others]):
+        regions = torch.stack([torch.randint(5, (32, 32), generator=generator) for _ in range(5)]).int()
+        items.append({"case": case, "image": torch.rand(1, 32, 32, generator=generator), "label": regions})
+        items[-1].update({"slice": 4} if slices else {})
+    torch.manual_seed(1)
+    network = build_network("click_net_2d", img_size=32)
+
+    def answers(items, seed=0):
+        found = {}
+
+        def remember(engine):
+            for row, case in enumerate(engine.state.batch["case"]):
+                found[case] = [x[row] for one in engine.state.output["pred"].rounds for x in (one.target, one.logits)]
+
+        one = PromptableEvaluator("cpu", DataLoader(items, 2), network, 4, 3, seed, first_clicks)
+        one.add_event_handler(Events.ITERATION_COMPLETED, remember)
+        one.run()
+        return found["x"]
+
+    alone = answers(items[:1])
+    for one, other in zip(alone, answers([*items[1:], items[0]]), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+    assert any(not torch.equal(one, other) for one, other in zip(alone, answers(items[:1], seed=1), strict=True))

@@ -312,3 +312,33 @@ def test_cases_without_masks_or_classes_are_refused(study):
         SliceClickItems(slices, [{"case": "a", "image": "x"}], {"organ": 3})
     with pytest.raises(ValueError, match="expected at least one case and one class, but got 2 and 0"):
         SliceClickItems(slices, cases, {})
+
+
+@pytest.mark.parametrize("place", ["alone", "last", "between"])
+@pytest.mark.parametrize("answer", [EMPTY, PERFECT, SuperpixelAnswer(0)], ids=["empty", "perfect", "superpixels"])
+def test_the_clicks_of_a_case_do_not_depend_on_the_others(place, answer):
+    """Of a case of two images, alone, after two other cases, and among them."""
+    one = [item(LEFT, RIM, case="x", regions=REGIONS), item(SINGLE, case="x", regions=REGIONS)]
+    a, b = (item(RIM, LEFT, SINGLE, case=case, regions=REGIONS) for case in "ab")
+    lists = {"alone": one, "last": [a, b, *one], "between": [a, one[0], b, one[1]]}
+
+    def clicks(items, seed):
+        given = {}
+
+        class Watched:
+            takes_background_clicks, takes_masks = True, False
+
+            def start(self, item):
+                self.case = item["case"]
+                return answer.start(item)
+
+            def answer(self, started, points, point_labels, **others):
+                given.setdefault(self.case, []).append(points.tolist())
+                return answer.answer(started, points, point_labels, **others)
+
+        return evaluate_clicks(Watched(), items, num_clicks=(1, 3), seed=seed, progress=False).rows, given["x"]
+
+    rows, points = clicks(one, 3)
+    found, same = clicks(lists[place], 3)
+    assert same == points and [row for row in found if row["case"] == "x"] == rows
+    assert clicks(one, 4)[1] != points

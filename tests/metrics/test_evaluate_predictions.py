@@ -188,12 +188,14 @@ def test_missing_predictions_are_told_before_anything_is_read(folder, tmp_path):
         evaluate_predictions(cases, predictions, CLASSES, tmp_path / "out")
 
 
-@pytest.mark.parametrize("kind", ["predictions", "labels"])
-def test_a_damaged_mask_is_named_and_no_file_is_written(folder, tmp_path, kind):
+@pytest.mark.parametrize(
+    ("kind", "remedy"), [("predictions", "segment this case again, or leave it out"), ("labels", "download, export or")]
+)
+def test_a_damaged_mask_is_named_and_no_file_is_written(folder, tmp_path, kind, remedy):
     given = folder(a=(CUBE, CUBE), b=(CUBE, CUBE))
     damaged = tmp_path / kind / "b.nii.gz"
     damaged.write_bytes(damaged.read_bytes()[:60])
-    with pytest.raises(ValueError, match=rf"{kind}/b.nii.gz is damaged .*download or export it again"):
+    with pytest.raises(ValueError, match=rf"{kind}/b.nii.gz is damaged .*; {remedy}"):
         evaluate_predictions(*given, CLASSES, tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()
 

@@ -161,11 +161,11 @@ class Malicious:
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_unreadable_files_are_refused_with_their_name(net, tmp_path, suffix):
     path = tmp_path / f"weights{suffix}"
-    with pytest.raises(FileNotFoundError, match=f"weights{suffix} does not exist; download it"):
+    with pytest.raises(FileNotFoundError, match=f"weights{suffix} does not exist; correct the path"):
         load_checkpoint(net, path)
     torch.save(net.state_dict(), path) if suffix == ".pth" else save_file(net.state_dict(), path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=f"weights{suffix} cannot be read safely .* download it again"):
+    with pytest.raises(ValueError, match=f"weights{suffix} cannot be read safely .* give a complete file of weights"):
         load_checkpoint(net, path)
     path.write_text("<html>404</html>")
     with pytest.raises(ValueError, match=f"weights{suffix} cannot be read safely"):

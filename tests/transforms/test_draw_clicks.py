@@ -100,7 +100,9 @@ def test_the_box_stays_inside_the_image_and_holds_all_clicks(volume):
     whole = load(volume, [], DrawClicksd(), CropAroundClicksd(["image", "clicks"], 12))
     assert whole["image"][0, 0, 0, 0] == np.ravel_multi_index((9, 7, 1), SHAPE)  # without clicks, the middle
     far = load(volume, [[0, 0, 0, 1], [30, 5, 5, 0]], DrawClicksd())
-    with pytest.raises(ValueError, match=r"clicks: expected all of them in a box of \(12, 12, 12\) cells, but got"):
+    with pytest.raises(
+        ValueError, match=r"clicks on .*oblique.nii.gz: expected all of them in a box of \(12, 12, 12\) cells, but got"
+    ):
         CropAroundClicksd(["image", "clicks"], 12)(far)
 
 
@@ -119,12 +121,39 @@ def test_no_clicks_and_repeated_ones(volume):
         ([0, 1, 1], r"expected whole numbers \[i, j, k, label\] with label 1 or 0, but got \[0, 1, 1\]"),
         ([0, 1, 1, 2], "with label 1 or 0"),
         ([0.5, 1, 1, 1], "expected whole numbers"),
+        ([float("nan"), 1, 1, 1], r"expected whole numbers .* but got \[nan, 1, 1, 1\]; correct it"),
+        ([True, 1, 1, 1], "expected whole numbers"),
+        (["1", 1, 1, 1], "expected whole numbers"),
+        ([0, 1, 1, 1, 1], "expected whole numbers"),
+        (7, "expected whole numbers .* but got 7; correct it"),
+        (None, "expected whole numbers"),
+        ({"i": 1}, "expected whole numbers"),
     ],
 )
-def test_bad_clicks(volume, click, sentence):
-    item = load(volume, [click])
-    with pytest.raises(ValueError, match=sentence):
+def test_bad_clicks_are_told_with_their_image(volume, click, sentence):
+    item = load(volume, [[1, 1, 1, 1], click])
+    with pytest.raises(ValueError, match=f"^clicks on {volume}: .*{sentence}"):
         DrawClicksd()(item)
+
+
+@pytest.mark.parametrize("clicks", [None, 7, "text", {"a": [1, 1, 1, 1]}])
+def test_what_is_no_list_of_clicks(volume, clicks):
+    item = load(volume, clicks)
+    with pytest.raises(ValueError, match=f"^clicks on {volume}: expected a list of clicks, but got .*; give"):
+        DrawClicksd()(item)
+
+
+@pytest.mark.parametrize("point", [[float("nan"), 1, 1], [1, float("inf"), 1], ["1", 1, 1], 5, None, [1, 1]])
+def test_bad_points_of_a_viewer(volume, point):
+    item = {**load(volume, []), "background": [point]}
+    with pytest.raises(ValueError, match=f"^clicks on {volume}: expected (a list of points|whole numbers)"):
+        DrawClicksd()(item)
+
+
+def test_numbers_of_numpy_are_clicks_too(volume):
+    clicks = [list(click) for click in np.array([[3, 20, 13, 1], [30, 0, 0, 0]])]
+    drawn = load(volume, clicks, DrawClicksd())["clicks"]
+    assert drawn[0, 3, 20, 13] == 1 and drawn[0, 30, 0, 0] == -1 and drawn.abs().sum() == 2
 
 
 def test_a_click_that_was_cropped_away_is_an_error(volume):

@@ -84,7 +84,11 @@ class BatchInference:
             raise ValueError(
                 f"{self.path(written[0])} was not written by this command; move it away, or give another output_dir."
             )
-        before = read_json(record, f"delete {self.prediction_dir}") if record.exists() else {}
+        before = (
+            read_json(record, f"delete it and move the masks in {self.prediction_dir} away, or give another output_dir")
+            if record.exists()
+            else {}
+        )
         now = {
             "made_from": self.run_key.made_from,
             "cases": {case: self._made_from(item) for case, item in self.items.items()},

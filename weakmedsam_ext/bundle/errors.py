@@ -62,9 +62,9 @@ def begin_run(output_dir: str | Path) -> None:
 
 def user_message(error: BaseException) -> str | None:
     """What went wrong and what to do about it; None when it is nothing that the user can mend."""
-    if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED
     cause = root_cause(error)
+    if isinstance(cause, KeyboardInterrupt):
+        return INTERRUPTED
     # MONAI's writers hide a full disk in an error of their own, which keeps its words
     full = os.strerror(errno.ENOSPC)
     if full in str(cause):

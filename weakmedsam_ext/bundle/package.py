@@ -76,7 +76,9 @@ def package_bundle(
     trained: Path | None = None
     if run is not None:
         trained = Path(run).expanduser() / SETTINGS
-        best = trained.exists() and read_json(trained, "delete it").get("select") == "best"
+        best = (
+            trained.exists() and read_json(trained, "run the pipeline again, which writes it").get("select") == "best"
+        )
         model = Path(run).expanduser() / ("models/best.pt" if best else MODEL)
     check_bundle(bundle)
     files = {str(path.relative_to(bundle).as_posix()): path.read_bytes() for path in _content(bundle)}
@@ -98,7 +100,7 @@ def _configs_of(bundle: Path, record: Path) -> dict[str, bytes]:
     own = bundle / BUNDLE_JSON
     if not record.exists() or not own.exists():
         return {}
-    trained = read_json(record, "delete it")
+    trained = read_json(record, "restore it, or delete it to pack the settings of the bundle")
     trained = trained.get("settings", trained)
     content = read_json(own, "restore it")
     known = known_settings(content.get("recipe", "")) - OF_THE_MACHINE

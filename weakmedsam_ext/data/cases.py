@@ -7,14 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai.utils import ensure_tuple
+from monai.utils import ImageMetaKey, ensure_tuple
 
-__all__ = ["case_name", "images_of", "prediction_path"]
+__all__ = ["case_name", "image_file", "images_of", "prediction_path"]
 
 
 def images_of(item: Mapping[str, Any]) -> list[str]:
     """Paths of the images of a case, one a channel."""
     return [str(path) for path in ensure_tuple(item["image"])]
+
+
+def image_file(image: Any) -> str:
+    """File that an image in memory was read from, for errors; "image" where it has no metadata that says so."""
+    return str(getattr(image, "meta", {}).get(ImageMetaKey.FILENAME_OR_OBJ, "image"))
 
 
 def case_name(path: str | Path) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import nibabel as nib
 import numpy as np
 
+from .intensity import check_contrast
 from .io import Grid, Volume, load_mask, load_volume, read_grid
 from .problems import Problem
 
@@ -46,11 +47,11 @@ def check_image(case: str, path: str) -> CheckedVolume:
     except (OSError, ValueError) as error:
         checked.problems.append(problem_of(error, case, path))
         return checked
-    if array.min() == array.max():
-        what = f"all voxels have the value {array.flat[0]:g}"
-        checked.problems.append(Problem(case, path, what, "export the volume again, or leave the case out"))
-    else:
+    try:
+        check_contrast(array, path)
         checked.digest = _digest(array)
+    except ValueError as error:
+        checked.problems.append(problem_of(error, case, path))
     return checked
 
 

@@ -14,6 +14,7 @@ from monai.data import ImageReader, NibabelWriter
 from monai.utils import MetaKeys, ensure_tuple
 
 from .cases import case_name
+from .intensity import check_contrast
 from .io import check_same_grid, decode_volume, naming_full_disk, volume_of
 
 __all__ = ["AtomicNibabelWriter", "CheckedReader", "name_of_output"]
@@ -44,11 +45,14 @@ class CheckedReader(ImageReader):
 
         Raises:
             FileNotFoundError: see `load_volume`.
-            ValueError: see `load_volume`; also when several files lie on different grids.
+            ValueError: see `load_volume`; also when several files lie on different grids, or one of them is constant.
         """
         if not isinstance(img, tuple):
             return decode_volume(img)
         decoded = [decode_volume(path) for path in img]
+        # only here are the names of all channels' files known; one file may be a mask, which may be empty
+        for path, (array, _) in zip(img, decoded, strict=True):
+            check_contrast(array, path)
         first, *others = (volume_of(path, *one) for path, one in zip(img, decoded, strict=True))
         for other in others:
             check_same_grid(first, other)

@@ -9,7 +9,23 @@ from pathlib import Path
 import numpy as np
 from monai.transforms import ScaleIntensityRange
 
-__all__ = ["IntensityScaling"]
+__all__ = ["IntensityScaling", "check_contrast"]
+
+CONSTANT_REMEDY = "export the volume again, or leave the case out"
+
+
+def check_contrast(array: np.ndarray, name: str | Path = "image") -> None:
+    """Check that the voxels of an image differ: nothing can be seen in a constant one.
+
+    Args:
+        array: voxels of any shape.
+        name: of the file, for the error.
+
+    Raises:
+        ValueError: when all voxels have one value.
+    """
+    if array.min() == array.max():
+        raise ValueError(f"{name}: all voxels have the value {array.flat[0]:g}; {CONSTANT_REMEDY}.")
 
 
 @dataclass(frozen=True)
@@ -54,8 +70,9 @@ class IntensityScaling:
             float32 of the same shape, in 0..1.
 
         Raises:
-            ValueError: when the intensities do not vary.
+            ValueError: when the image is constant, with a window too, or its percentiles are equal.
         """
+        check_contrast(array, name)
         lower, upper = self.window or self._range(array)
         if lower == upper:
             raise ValueError(

@@ -168,7 +168,7 @@ def file_hash(path: str | Path) -> str:
             raise FileNotFoundError(f"{path} is a folder without files; correct the path.")
         return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:32]
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"{path} does not exist; correct the path, or download the file again.")
+        raise FileNotFoundError(f"{path} does not exist; correct the path, or put the file there.")
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -330,7 +330,7 @@ def check_same_grid(image: Grid, mask: Grid) -> None:
 def _existing(path: str | Path) -> Path:
     path = Path(path)
     if not os.path.exists(path):
-        raise FileNotFoundError(f"{path} does not exist; correct the path, or download the file again.")
+        raise FileNotFoundError(f"{path} does not exist; correct the path, or put the file there.")
     if not (os.path.isdir(path) or is_volume_file(path) or is_dicom(path)):
         known = ", ".join((*NIFTI, *ITK, DICOM, *PICTURES))
         raise ValueError(f"{path}: expected a medical volume ({known}, or a DICOM folder); convert it to .nii.gz.")
@@ -343,7 +343,9 @@ def _unreadable(path: Path, error: Exception) -> Exception:
     if isinstance(error, MemoryError):
         return ValueError(f"{path}: its voxels need more memory than is free; crop or resample the volume.")
     reason = " ".join(str(error).split()) or type(error).__name__
-    return ValueError(f"{path} is damaged or no medical volume ({reason[-200:]}); download or export it again.")
+    return ValueError(
+        f"{path} is damaged or no medical volume ({reason[-200:]}); download, export or compute it again."
+    )
 
 
 def _checked_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -87,5 +87,5 @@ def check_plausible(path: str | Path, shape: tuple[int, ...], itemsize: int) -> 
     if wanted > there * MAX_COMPRESSION + SLACK:
         raise ValueError(
             f"{path}: its header tells of {' x '.join(map(str, shape))} voxels, more than a file of {there} bytes can "
-            "hold; download or export it again."
+            "hold; download, export or compute it again."
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from monai.utils import look_up_option
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from ..losses import clicked_regions, mask_iou, region_numbers
 from ..networks import ClickDialogue, NextClick, Prompter, select_masks
 from ..transforms import simulate_clicks
-from ..transforms.click_simulation import draw_numbers, pick_true
+from ..transforms.click_simulation import draw_below, draw_numbers, pick_true
 
 __all__ = ["ClickRound", "ClickRounds", "Dialogues"]
 
@@ -56,7 +58,7 @@ class ClickRounds(nn.Module):
 
     SAM asks for the single mask only after several clicks. Here a share of the first clicks of every image asks for it
     too. The wanted scale is hidden from the network, so the single mask learns the consensus of the scales. Random
-    numbers come from PyTorch's generator of the CPU.
+    numbers come from PyTorch's generator of the CPU, unless every image is given its own.
 
     Args:
         network: promptable network, see `Prompter`.
@@ -67,6 +69,7 @@ class ClickRounds(nn.Module):
             every region of a random scale is equally likely, so that small regions are learnt too.
         with_features: also give the features of every cell.
         next_click: draws the clicks that correct; `simulate_clicks` with its rule "uniform" unless given.
+            Where images have their own generators, it is called with them as `generator` too.
 
     Raises:
         ValueError: when a setting is out of range or unknown.
@@ -96,12 +99,13 @@ class ClickRounds(nn.Module):
         self.with_features = with_features
         self.next_click = next_click
 
-    def forward(self, image: Tensor, regions: Tensor) -> Dialogues:
+    def forward(self, image: Tensor, regions: Tensor, generators: Sequence[torch.Generator] | None = None) -> Dialogues:
         """Hold the dialogues.
 
         Args:
             image: (B, C, *spatial), intensities in 0..1.
             regions: region numbers at L scales, integers (B, L, *spatial); never clicked where any is negative.
+            generators: one for each image, of the CPU; its dialogues do not depend on the rest of the batch then.
 
         Returns:
             the rounds and features. The first round is in two parts, clicks with M = 3 masks and min(L, 3) targets and
@@ -117,8 +121,8 @@ class ClickRounds(nn.Module):
                 f"{tuple(regions.shape)}."
             )
         if regions.shape[1] > NUM_SCALES:
-            regions = regions[:, torch.randperm(regions.shape[1])[:NUM_SCALES].sort().values.to(regions.device)]
-        points, labels = self._first_clicks(regions)  # (B, Q, 1, dims) and (B, Q, 1)
+            regions = _some_scales(regions, generators)
+        points, labels = self._first_clicks(regions, generators)  # (B, Q, 1, dims) and (B, Q, 1)
         weight = (labels[..., 0] == 1).float()
         embedding = self.prompter.encode(image)
         features = self.prompter.cell_features(embedding) if self.with_features else None
@@ -127,7 +131,7 @@ class ClickRounds(nn.Module):
             for part, multimask in self._parts()
         ]
         targets = clicked_regions(regions, points[:, :, 0], answers[0][1].shape[3:])
-        scale = torch.randint(targets.shape[2], points.shape[:2]).to(image.device)  # (B, Q)
+        scale = draw_below(targets.shape[2], points.shape[:2], generators).to(image.device)  # (B, Q)
         target = select_masks(targets, scale)
         rounds = []
         for part, logits, iou in answers:
@@ -138,7 +142,10 @@ class ClickRounds(nn.Module):
 
         wanted = _regions_of_scale(regions, points[:, :, 0], scale)
         best = torch.cat([_best_fitting(x.detach(), target[:, part]) for part, x, _ in answers], dim=1)
-        dialogue = ClickDialogue(self.prompter, embedding, wanted, self.next_click, False, points, labels, best)
+        # the protocol does not ask for a generator, which only evaluations give
+        draw: Any = self.next_click
+        next_click: NextClick = draw if generators is None else partial(draw, generator=generators)
+        dialogue = ClickDialogue(self.prompter, embedding, wanted, next_click, False, points, labels, best)
         for _ in range(self.num_rounds - 1):
             dialogue.click()
             rounds.append(ClickRound(*dialogue.ask(), target, weight))
@@ -149,18 +156,28 @@ class ClickRounds(nn.Module):
         parts = [(slice(0, self.num_multiple), True), (slice(self.num_multiple, self.num_clicks), False)]
         return [(part, multimask) for part, multimask in parts if part.start < part.stop]
 
-    def _first_clicks(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+    def _first_clicks(self, regions: Tensor, generators: Sequence[torch.Generator] | None) -> tuple[Tensor, Tensor]:
         """Points (B, Q, 1, dims) and labels (B, Q, 1), -1 where an image has no place to click."""
         clickable = (regions >= 0).all(1)
         if self.first_clicks == "regions":
-            clickable = _any_regions(regions, clickable, self.num_clicks).flatten(0, 1)
+            clickable = _any_regions(regions, clickable, self.num_clicks, generators).flatten(0, 1)
         else:
             clickable = clickable.repeat_interleave(self.num_clicks, dim=0)
-        points, labels = simulate_clicks(torch.zeros_like(clickable), clickable)
+        points, labels = simulate_clicks(torch.zeros_like(clickable), clickable, generator=generators)
         return points.unflatten(0, (-1, self.num_clicks)).unsqueeze(2), labels.view(-1, self.num_clicks, 1)
 
 
-def _any_regions(regions: Tensor, clickable: Tensor, count: int) -> Tensor:
+def _some_scales(regions: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
+    """`NUM_SCALES` scales of regions (B, L, *spatial): the same ones of all images, or of each by its generator."""
+    each: Sequence[torch.Generator | None] = generators or [None]
+    drawn = [torch.randperm(regions.shape[1], generator=one)[:NUM_SCALES] for one in each]
+    scales = torch.stack(drawn).sort(1).values.to(regions.device)
+    return regions[torch.arange(len(regions), device=regions.device)[:, None], scales]
+
+
+def _any_regions(
+    regions: Tensor, clickable: Tensor, count: int, generators: Sequence[torch.Generator] | None
+) -> Tensor:
     """What is clickable of one region for each of `count` clicks, bool (B, count, *spatial).
 
     Regions (B, L, *spatial) of a random scale are as likely as each other where any of them is clickable (B, *spatial).
@@ -170,9 +187,9 @@ def _any_regions(regions: Tensor, clickable: Tensor, count: int) -> Tensor:
     present = torch.zeros((*numbers.shape[:2], int(numbers.max()) + 1), dtype=torch.bool, device=regions.device)
     present.scatter_(2, numbers, True)
     present[..., 0] = False  # nothing to click
-    scale = torch.randint(regions.shape[1], (batch, count)).to(regions.device)
+    scale = draw_below(regions.shape[1], (batch, count), generators).to(regions.device)
     rows = torch.arange(batch, device=regions.device)[:, None]
-    draws = draw_numbers((batch * count,)).to(regions.device)
+    draws = draw_numbers((batch * count,), generators).to(regions.device)
     number = pick_true(present[rows, scale].flatten(0, 1), draws).view(batch, count) - 1
     chosen = regions[rows, scale] == number.reshape(batch, count, *(1,) * (regions.ndim - 2))
     return chosen & clickable.unsqueeze(1)

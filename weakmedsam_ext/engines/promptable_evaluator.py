@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..losses import mask_iou
 from ..networks import NextClick
 from ..transforms import simulate_clicks
+from ..transforms.click_simulation import click_generator
 from .click_rounds import ClickRounds
 from .promptable_trainer import prepare_dialogue
 
@@ -23,7 +24,8 @@ class PromptableEvaluator(SupervisedEvaluator):
     """MONAI's `SupervisedEvaluator` for promptable networks: every iteration is a dialogue of `ClickRounds`.
 
     Batches are those of `PromptableTrainer`; "pred" in the output are the `Dialogues`, see `click_iou`. Every run draws
-    from the seed and does not disturb the random numbers of a training.
+    from the seed and does not disturb the random numbers of a training. The clicks on an item with "case" and, of
+    slices, "slice" depend on the seed and these alone; without "case" they depend on its place in the run.
 
     Args:
         device: where the network is.
@@ -55,7 +57,7 @@ class PromptableEvaluator(SupervisedEvaluator):
             device=torch.device(device),
             val_data_loader=val_data_loader,
             network=ClickRounds(network, num_clicks, num_rounds, 0.0, first_clicks, next_click=next_click),
-            prepare_batch=partial(prepare_dialogue, prepare_batch),
+            prepare_batch=partial(_prepare_with_clicks, prepare_batch, seed),
             decollate=False,
             **kwargs,
         )
@@ -66,6 +68,20 @@ class PromptableEvaluator(SupervisedEvaluator):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
             super().run(global_epoch)
+
+
+def _prepare_with_clicks(
+    prepare_batch: Callable, seed: int, batchdata: Any, device: Any = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[Tensor, Tensor, tuple[Tensor], dict]:
+    """See `prepare_dialogue`; also gives every item that names its case a generator of its own."""
+    image, regions, inputs, options = prepare_dialogue(prepare_batch, batchdata, device, non_blocking, **kwargs)
+    if isinstance(batchdata, Mapping) and "case" in batchdata:
+        cases = batchdata["case"]
+        slices = batchdata.get("slice", [0] * len(cases))
+        options = {
+            "generators": [click_generator(seed, str(case), int(n)) for case, n in zip(cases, slices, strict=True)]
+        }
+    return image, regions, inputs, options
 
 
 def click_iou(output: Mapping[str, Any], click: int = -1) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..metrics import ClickAnswerer, ClickStep, NetworkAnswer, click_steps
+from ..metrics.click_evaluation import with_click_generators
 from .pyplot import outline, pyplot_to_files, save_figure
 
 __all__ = ["plot_clicks", "write_click_figures"]
@@ -35,7 +36,7 @@ def write_click_figures(
         output_dir: gets `<case>_<number of the item>.png`.
         num_clicks: after how many clicks the answer is shown.
         num_figures: at most so many.
-        seed: of the clicks.
+        seed: of the clicks; those of a case do not depend on the other cases.
 
     Returns:
         the files.
@@ -45,13 +46,13 @@ def write_click_figures(
         ValueError: when there is no item.
     """
     pyplot_to_files()  # without matplotlib there is nothing to ask for
-    output_dir, every = Path(output_dir), list(items)
+    output_dir, every = Path(output_dir), list(with_click_generators(items, seed))
     if not every:
         raise ValueError("items: expected at least one structure to draw, but got none; lower min_size.")
     answerer = NetworkAnswer(answerer) if isinstance(answerer, nn.Module) else answerer
-    generator, paths = torch.Generator().manual_seed(seed), []
+    paths = []
     for number in np.unique(np.linspace(0, len(every) - 1, num_figures).round().astype(int)):
-        item = every[number]
+        item, generator = every[number]
         largest = int(item["structures"].flatten(1).sum(1).argmax())
         item = {**item, "structures": item["structures"][largest : largest + 1]}
         steps = list(click_steps(answerer, item, max(num_clicks), generator))

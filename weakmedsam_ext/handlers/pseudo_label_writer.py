@@ -98,7 +98,11 @@ class PseudoLabelWriter:
         written = [self.path(case) for case in self.images if self.path(case).exists()]
         if written and not record.exists():
             raise ValueError(f"{written[0]} was not written by this stage; move it away, or give another label_dir.")
-        before = read_json(record, f"delete {self.output_dir}") if record.exists() else None
+        before = (
+            read_json(record, f"delete it and move the masks in {self.output_dir} away, or give another label_dir")
+            if record.exists()
+            else None
+        )
         if before == now:
             return
         wait_for_ranks()  # until all have read the record, so that each deletes its share

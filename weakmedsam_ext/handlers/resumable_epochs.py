@@ -129,7 +129,9 @@ class ResumableEpochs:
         record = self.final_path.with_suffix(".json")
         if self.run_key is not None:
             made_from = self.run_key.made_from
-            if self.final_path.exists() and (not record.exists() or read_json(record, "delete it") != made_from):
+            if self.final_path.exists() and (
+                not record.exists() or read_json(record, "delete it to train again") != made_from
+            ):
                 set_aside(self.final_path)
             write_json(made_from, record)
         save_weights(network, self.final_path)

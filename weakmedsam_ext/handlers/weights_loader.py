@@ -60,7 +60,7 @@ def check_made_from(path: Path, settings: Mapping[str, Any]) -> None:
     record = path.with_suffix(".json")
     if not record.exists():
         return
-    trained = read_json(record, "delete it").get("settings", {})
+    trained = read_json(record, "restore it, or delete it to use the weights with any settings").get("settings", {})
     for name, value in settings.items():
         # as text: the order of names is that of the network's channels
         if name in trained and json.dumps(plain(trained[name])) != json.dumps(plain(value)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from ..data import show_progress, write_json
 from ..networks import SINGLE_CLICK_MASKS, ClickDialogue
 from ..transforms import simulate_clicks
+from ..transforms.click_simulation import click_generator
 from .click_answers import ClickAnswerer, NetworkAnswer, SuperpixelAnswer
 from .evaluation import Evaluation, write_csv
 from .measurement import DECIMALS, statistics
@@ -96,6 +98,17 @@ def click_dialogue(
     return {click: _iou(step.answer, item["structures"]) for click, step in enumerate(steps, 1) if click in num_clicks}
 
 
+def with_click_generators(
+    items: Iterable[Mapping[str, Any]], seed: int
+) -> Iterator[tuple[Mapping[str, Any], torch.Generator]]:
+    """Items, each with the generator of its clicks: of the seed, its case and its number within the case."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        case = str(item["case"])
+        yield item, click_generator(seed, case, seen[case])
+        seen[case] += 1
+
+
 def evaluate_clicks(
     answerer: ClickAnswerer | nn.Module,
     items: Iterable[Mapping[str, Any]],
@@ -111,7 +124,8 @@ def evaluate_clicks(
         items: `SliceClickItems` or `VolumeClickItems`; held-out cases.
         output_dir: gets metrics.json and metrics.csv; nothing is written without.
         num_clicks: after how many clicks the answer is measured.
-        seed: of the clicks; first clicks are the same for every answerer.
+        seed: of the clicks; first clicks are the same for every answerer, and those of a case do not depend on the
+            other cases.
         progress: show a progress bar.
 
     Returns:
@@ -127,9 +141,7 @@ def evaluate_clicks(
         raise ValueError(f"num_clicks: expected numbers of at least 1, but got {tuple(num_clicks)}.")
     answerer = NetworkAnswer(answerer) if isinstance(answerer, nn.Module) else answerer
     found: dict[tuple[str, str], list[list[float]]] = {}
-    for number, item in enumerate(show_progress(items, "clicks", "image", enabled=progress)):
-        # a generator for each item: its clicks do not depend on how many clicks the items before had
-        generator = torch.Generator().manual_seed(seed + number)
+    for item, generator in with_click_generators(show_progress(items, "clicks", "image", enabled=progress), seed):
         scores = torch.stack([*click_dialogue(answerer, item, numbers, generator).values()], dim=1)
         for name, ious in zip(item["classes"], scores.tolist(), strict=True):
             found.setdefault((item["case"], name), []).append(ious)

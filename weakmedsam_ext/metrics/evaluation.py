@@ -77,7 +77,7 @@ def evaluate_predictions(
     paths = _prediction_paths(cases, predictions)
     measured: dict[str, list[Measurement]] = {name: [] for name in real}
     for item in show_progress(cases, "evaluate", "case", enabled=progress):
-        reference, prediction = load_mask(item["label"]), load_mask(paths[item["case"]])
+        reference, prediction = load_mask(item["label"]), _load_prediction(paths[item["case"]])
         check_same_grid(reference, prediction)
         if not prediction_map:
             _check_values(prediction, predicted)
@@ -134,6 +134,15 @@ def _prediction_paths(
             "them, or correct the folder."
         )
     return paths
+
+
+def _load_prediction(path: Path) -> Volume:
+    """Read a predicted mask, which nobody can download."""
+    try:
+        return load_mask(path)
+    except ValueError as error:
+        what = str(error).rpartition("; ")[0] or str(error)
+        raise ValueError(f"{what}; segment this case again, or leave it out.") from error
 
 
 def _some(names: Sequence[str]) -> str:

@@ -92,8 +92,8 @@ def _first(keys: list[str]) -> str:
 
 def _read(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
-        raise FileNotFoundError(f"checkpoint {path} does not exist; download it or correct the path.")
-    remedy = "download it again, or save it as a plain state dict of tensors"
+        raise FileNotFoundError(f"checkpoint {path} does not exist; correct the path, or put the file there.")
+    remedy = "give a complete file of weights, saved as a plain state dict of tensors"
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

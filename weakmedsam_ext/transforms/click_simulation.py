@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,17 +13,20 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["CLICK_RULES", "draw_numbers", "pick_true", "simulate_clicks"]
+__all__ = ["CLICK_RULES", "Generators", "click_generator", "draw_below", "draw_numbers", "pick_true", "simulate_clicks"]
 
 PEELS = 4  # erosions of the error that the rule "inner" does at most
 _LARGE = 1 << 62  # far above any number of voxels, so that remainders of draws are practically uniform
+
+# one for all items, or one for each image, between which the items are split evenly in their order
+Generators = torch.Generator | Sequence[torch.Generator]
 
 
 def simulate_clicks(
     predicted: Tensor,
     wanted: Tensor,
     rule: str = "uniform",
-    generator: torch.Generator | None = None,
+    generator: Generators | None = None,
     positive_only: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Click where masks are wrong.
@@ -41,7 +45,8 @@ def simulate_clicks(
         predicted: answer of the network, bool (B, H, W) or (B, D, H, W).
         wanted: the right answer, bool of the same shape and device.
         rule: "uniform", "center" or "inner".
-        generator: of the CPU; PyTorch's own unless given.
+        generator: of the CPU; PyTorch's own unless given. Several are one for each image: the items, as many for each,
+            are split between them in their order.
         positive_only: click only on false negatives, for networks without background clicks.
 
     Returns:
@@ -68,9 +73,29 @@ def simulate_clicks(
     return points, torch.where(error.flatten(1).any(1), labels, -1)
 
 
-def draw_numbers(shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
-    """Random int64 numbers for `pick_true`, drawn on the CPU."""
-    return torch.randint(_LARGE, tuple(shape), generator=generator)
+def click_generator(seed: int, case: str, number: int = 0) -> torch.Generator:
+    """Generator of the clicks on an image. The other cases of a list do not change it, nor does their order.
+
+    Args:
+        seed: of the evaluation.
+        case: name of the case.
+        number: of the image within its case.
+    """
+    state = np.random.SeedSequence([seed % 2**64, zlib.crc32(case.encode()), number]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]))
+
+
+def draw_below(high: int, shape: Sequence[int], generator: Generators | None = None) -> Tensor:
+    """Random int64 numbers from 0 to high - 1, drawn on the CPU; see `simulate_clicks` for several generators."""
+    if generator is None or isinstance(generator, torch.Generator):
+        return torch.randint(high, tuple(shape), generator=generator)
+    part = (shape[0] // len(generator), *shape[1:])
+    return torch.cat([torch.randint(high, part, generator=one) for one in generator])
+
+
+def draw_numbers(shape: Sequence[int], generator: Generators | None = None) -> Tensor:
+    """Random int64 numbers for `pick_true`, see `draw_below`."""
+    return draw_below(_LARGE, shape, generator)
 
 
 def pick_true(candidates: Tensor, draws: Tensor) -> Tensor:

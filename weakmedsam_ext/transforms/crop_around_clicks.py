@@ -11,6 +11,8 @@ from monai.transforms import Crop, Cropd
 from monai.utils import ensure_tuple_rep
 from torch import Tensor
 
+from ..data.cases import image_file
+
 __all__ = ["CropAroundClicks", "CropAroundClicksD", "CropAroundClicksDict", "CropAroundClicksd"]
 
 
@@ -42,8 +44,8 @@ class CropAroundClicks(Crop):
         spans = (last - first + 1).tolist()
         if len(where) and any(span > size for span, size in zip(spans, sizes, strict=True)):
             raise ValueError(
-                f"clicks: expected all of them in a box of {sizes} cells, but got {spans}; click closer together, or "
-                "raise the voxel spacing."
+                f"clicks on {image_file(clicks)}: expected all of them in a box of {sizes} cells, but got {spans}; "
+                "click closer together, or raise the voxel spacing."
             )
         # of an even box the middle is its first cell behind the centre, so that clicks may span all of it
         middles = ((first + last + 1) // 2).tolist()

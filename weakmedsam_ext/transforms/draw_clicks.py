@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import MetaKeys
 from torch import Tensor
+
+from ..data.cases import image_file
+from ..data.clicks import is_click
 
 __all__ = ["DrawClicks", "DrawClicksD", "DrawClicksDict", "DrawClicksd"]
 
@@ -37,18 +41,23 @@ class DrawClicks(Transform):
 
         Raises:
             ValueError: when the image has no such metadata, or a click is malformed, lies outside the image, or was
-                cropped away.
+                cropped away; names the image.
         """
         if not isinstance(image, MetaTensor) or MetaKeys.ORIGINAL_AFFINE not in image.meta:
             raise ValueError("image: expected a MetaTensor with original_affine; read it with LoadImaged.")
+        file = image_file(image)
+        if not isinstance(clicks, Sequence) or isinstance(clicks, str):
+            raise ValueError(
+                f"clicks on {file}: expected a list of clicks, but got {clicks!r}; give [[i, j, k, label], ...]."
+            )
         shape = [int(size) for size in image.meta[MetaKeys.SPATIAL_SHAPE]]
         original = torch.as_tensor(image.meta[MetaKeys.ORIGINAL_AFFINE], dtype=torch.float64)
         to_cells = torch.linalg.inv(image.affine.double()) @ original
         drawn = torch.zeros((1, *image.shape[1:]))
         for click in clicks:
-            voxel, label = _checked(click, shape)
+            voxel, label = _checked(click, shape, file)
             cell = to_cells @ torch.tensor([*voxel, 1.0], dtype=torch.float64)
-            drawn[(0, *_inside(cell[:3].tolist(), drawn.shape[1:], voxel))] = 1.0 if label else -1.0
+            drawn[(0, *_inside(cell[:3].tolist(), drawn.shape[1:], voxel, file))] = 1.0 if label else -1.0
         return MetaTensor(drawn).copy_meta_from(image)
 
 
@@ -80,33 +89,49 @@ class DrawClicksd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Draw the clicks in a copy of the item."""
         item = dict(data)
-        sent = [_sent(point, label) for key, label in self.viewer_keys.items() for point in item.get(key) or ()]
+        image = item[self.ref_image_key]
+        sent = [
+            _sent(point, label, image_file(image))
+            for key, label in self.viewer_keys.items()
+            for point in item.get(key) or ()
+        ]
         for key in self.keys:
-            item[key] = self.draw([*item.get(key, ()), *sent], item[self.ref_image_key])
+            clicks = item.get(key, ())
+            # what is no list is named by the drawing
+            item[key] = self.draw([*clicks, *sent] if isinstance(clicks, (list, tuple)) else clicks, image)
         return item
 
 
-def _sent(point: Any, label: int) -> list[int]:
+def _sent(point: Any, label: int, file: str) -> list[int]:
     """Click of a viewer, whose numbers may be fractions of a voxel."""
-    if not isinstance(point, Sequence) or not all(isinstance(number, (int, float)) for number in point):
-        raise ValueError(f"clicks: expected a list of points [i, j, k], but got the point {point!r}.")
+    if not isinstance(point, Sequence) or not all(isinstance(one, (int, float)) and isfinite(one) for one in point):
+        raise ValueError(
+            f"clicks on {file}: expected a list of points [i, j, k], but got the point {point!r}; click again."
+        )
     return [*map(round, point), label]
 
 
-def _checked(click: Sequence[int], shape: Sequence[int]) -> tuple[list[int], int]:
+def _checked(click: Any, shape: Sequence[int], file: str) -> tuple[list[int], int]:
     """Voxel and label of a click."""
-    if len(click) != 4 or not all(isinstance(number, int) for number in click) or click[3] not in (0, 1):
-        raise ValueError(f"clicks: expected whole numbers [i, j, k, label] with label 1 or 0, but got {click}.")
+    if not is_click(click):
+        raise ValueError(
+            f"clicks on {file}: expected whole numbers [i, j, k, label] with label 1 or 0, but got {click!r}; "
+            "correct it."
+        )
     *voxel, label = click
     if not all(0 <= index < size for index, size in zip(voxel, shape, strict=True)):
-        raise ValueError(f"clicks: {voxel} lies outside the image of {shape} voxels; count from 0 along its axes.")
+        raise ValueError(
+            f"clicks on {file}: {voxel} lies outside the image of {shape} voxels; count from 0 along its axes."
+        )
     return voxel, label
 
 
-def _inside(cell: Sequence[float], shape: Sequence[int], voxel: Sequence[int]) -> list[int]:
+def _inside(cell: Sequence[float], shape: Sequence[int], voxel: Sequence[int], file: str) -> list[int]:
     """Cell of a click, moved onto the grid where it misses it by rounding only."""
     if not all(-TOLERANCE <= index <= size - 1 + TOLERANCE for index, size in zip(cell, shape, strict=True)):
-        raise ValueError(f"clicks: {voxel} lies in a dark margin of the image, which is cut off; click on the body.")
+        raise ValueError(
+            f"clicks on {file}: {voxel} lies in a dark margin of the image, which is cut off; click on the body."
+        )
     return [min(max(round(index), 0), size - 1) for index, size in zip(cell, shape, strict=True)]
 
 

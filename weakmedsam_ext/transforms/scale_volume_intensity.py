@@ -10,6 +10,7 @@ from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 
+from ..data.cases import image_file
 from ..data.intensity import IntensityScaling
 
 __all__ = ["ScaleVolumeIntensity", "ScaleVolumeIntensityd"]
@@ -24,7 +25,7 @@ class ScaleVolumeIntensity(Transform):
         foreground: see `IntensityScaling`.
 
     Raises:
-        ValueError: when a range is none, or a channel is constant.
+        ValueError: when a range is none, or a channel is constant or has equal percentiles.
     """
 
     def __init__(
@@ -38,8 +39,11 @@ class ScaleVolumeIntensity(Transform):
     def __call__(self, img: NdarrayOrTensor) -> torch.Tensor:
         """Scale an image (C, *spatial); its metadata stays."""
         meta = img if isinstance(img, MetaTensor) else None
-        name = "image" if meta is None else meta.meta.get("filename_or_obj", "image")
-        scaled = torch.from_numpy(np.stack([self.scaling(np.asarray(channel), name) for channel in img]))
+        name = image_file(img)
+        names = [name if len(img) == 1 else f"channel {number} of {name}" for number in range(len(img))]
+        scaled = torch.from_numpy(
+            np.stack([self.scaling(np.asarray(channel), one) for channel, one in zip(img, names, strict=True)])
+        )
         if meta is None:
             return scaled
         return MetaTensor(scaled, meta=meta.meta, applied_operations=meta.applied_operations)

@@ -90,7 +90,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(root, tmp_path):
     broken = root / TRAINING / "HGG" / HIGH / f"{HIGH}_seg.nii.gz"
     whole = broken.read_bytes()
     broken.write_bytes(whole[:40])
-    with pytest.raises(ValueError, match=f"{HIGH}_seg.nii.gz is damaged or no medical volume .*download or export it"):
+    with pytest.raises(
+        ValueError, match=f"{HIGH}_seg.nii.gz is damaged or no medical volume .*download, export or compute it"
+    ):
         prepare_brats2019(root, tmp_path / "out", progress=False)
     assert not (tmp_path / "out" / "dataset.json").exists()
     broken.write_bytes(whole)

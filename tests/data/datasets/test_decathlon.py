@@ -34,7 +34,9 @@ def test_no_dataset_json(tmp_path):
 
 def test_missing_files_are_named(dataset):
     (dataset / "labelsTr" / "la_009.nii.gz").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 files that .* are missing \(.*labelsTr/la_009.nii.gz\); extract"):
+    with pytest.raises(
+        FileNotFoundError, match=r"1 files that .* are missing \(.*labelsTr/la_009.nii.gz\); put them there, or take"
+    ):
         decathlon_cases(dataset)
     with pytest.raises(FileNotFoundError, match="imagesTs/la_001.nii.gz"):
         decathlon_cases(dataset, "test")
@@ -45,7 +47,9 @@ def test_masks_that_nobody_opens_may_be_missing(dataset):
     (dataset / "labelsTr/la_009.nii.gz").unlink()
     assert decathlon_cases(dataset, check_masks=False) == expected
     (dataset / "imagesTr/la_009.nii.gz").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 files that .* are missing \(.*imagesTr/la_009.nii.gz\); extract"):
+    with pytest.raises(
+        FileNotFoundError, match=r"1 files that .* are missing \(.*imagesTr/la_009.nii.gz\); put them there, or take"
+    ):
         decathlon_cases(dataset, check_masks=False)
 
 

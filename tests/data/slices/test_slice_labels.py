@@ -99,7 +99,7 @@ def test_bad_settings(dataset, tmp_path, classes, pixels):
     ("content", "message"),
     [
         ("{", "is no valid JSON"),
-        ('{"classes": ["a"]}', "holds no slice labels .*delete it and label the slices again"),
+        ('{"classes": ["a"]}', "holds no slice labels .*delete it, and the stage slice_labels writes it"),
         (
             '{"classes": ["a"], "source": {}, "cases": {"x": [["b"]]}}',
             r"unknown classes \['b'\], expected some of \['a'\]",

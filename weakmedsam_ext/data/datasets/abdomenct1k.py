@@ -7,8 +7,9 @@ from pathlib import Path
 from ..io import check_same_grid, read_grid
 from ..progress import show_progress
 from .decathlon import check_decathlon_output, claim_cases, image_path, label_path, link_once, write_dataset_json
+from .summary import skipped_files
 
-__all__ = ["is_abdomenct1k", "list_abdomenct1k", "prepare_abdomenct1k"]
+__all__ = ["is_abdomenct1k", "list_abdomenct1k", "prepare_abdomenct1k", "skipped_of_abdomenct1k"]
 
 NAME = "AbdomenCT-1K"
 LABELS = ("background", "liver", "kidney", "spleen", "pancreas")
@@ -93,3 +94,12 @@ def prepare_abdomenct1k(source: str | Path, output: str | Path, progress: bool =
         link_once(item["image"], image_path(output, name, "training" if "label" in item else "test"))
     test = [name for name, item in cases.items() if "label" not in item]
     return write_dataset_json(output, NAME, "AbdomenCT-1K, abdominal CT", LABELS, cases, "CT", test)
+
+
+def skipped_of_abdomenct1k(source: str | Path, output: str | Path | None = None) -> dict[str, list[Path]]:
+    """Volumes that `prepare_abdomenct1k` leaves out, by the reason why, see `skipped_files`."""
+    return skipped_files(source, list_abdomenct1k(source), _why_skipped, output)
+
+
+def _why_skipped(path: Path) -> str:
+    return "masks without their image" if path.parent.name == MASK_FOLDER else "not named as files of this data set are"

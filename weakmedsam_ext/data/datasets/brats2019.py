@@ -11,8 +11,9 @@ from monai.utils import ensure_tuple, look_up_option
 from ..io import Volume, check_same_grid, load_mask, load_volume, read_grid, write_nifti
 from ..progress import show_progress
 from .decathlon import check_decathlon_output, claim_cases, image_path, label_path, link_once, write_dataset_json
+from .summary import skipped_files
 
-__all__ = ["is_brats2019", "list_brats2019", "prepare_brats2019"]
+__all__ = ["is_brats2019", "list_brats2019", "prepare_brats2019", "skipped_of_brats2019"]
 
 NAME = "BraTS2019"
 MASK = "seg"
@@ -120,6 +121,20 @@ def prepare_brats2019(source: str | Path, output: str | Path, modality: str = "f
         _place(item["image"], image_path(output, name, "training" if "label" in item else "test"), load_volume)
     test = [name for name, item in cases.items() if "label" not in item]
     return write_dataset_json(output, NAME, f"BraTS 2019, glioma, {modality} MRI", LABELS, kept, test=test)
+
+
+def skipped_of_brats2019(
+    source: str | Path, output: str | Path | None = None, modality: str = "flair"
+) -> dict[str, list[Path]]:
+    """Volumes that `prepare_brats2019` leaves out, by the reason why, see `skipped_files`."""
+    return skipped_files(source, list_brats2019(source, modality), _why_skipped, output)
+
+
+def _why_skipped(path: Path) -> str:
+    kind = _modality(path)
+    if kind == MASK:
+        return "masks without their image"
+    return f"of modality {kind}, which was not asked for" if kind else "not named as files of this data set are"
 
 
 def _case_files(case: str, images: list[Path], mask: Path | None) -> dict[str, Any]:

@@ -162,7 +162,10 @@ def decathlon_cases(
     missing = [item[key] for item in items for key in keys if key in item and not os.path.exists(item[key])]
     if missing:
         named = ", ".join(map(str, missing[:NUM_NAMED])) + (", ..." if len(missing) > NUM_NAMED else "")
-        raise FileNotFoundError(f"{len(missing)} files that {listing} lists are missing ({named}); extract them again.")
+        raise FileNotFoundError(
+            f"{len(missing)} files that {listing} lists are missing ({named}); "
+            "put them there, or take them out of the list."
+        )
     return items
 
 

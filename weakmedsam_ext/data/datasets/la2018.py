@@ -11,8 +11,9 @@ import numpy as np
 from ..io import Volume, load_mask, load_volume, write_nifti
 from ..progress import show_progress
 from .decathlon import check_decathlon_output, claim_cases, image_path, label_path, write_dataset_json
+from .summary import skipped_files
 
-__all__ = ["prepare_la2018"]
+__all__ = ["prepare_la2018", "skipped_of_la2018"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,20 @@ def prepare_la2018(source: str | Path, output: str | Path, progress: bool = True
         write_nifti(label, image.affine, label_path(output, name))
         write_nifti(image.array, image.affine, image_path(output, name))
     return write_dataset_json(output, NAME, "2018 Left Atrium Segmentation Challenge, LGE-MRI", LABELS, cases)
+
+
+def skipped_of_la2018(source: str | Path, output: str | Path | None = None) -> dict[str, list[Path]]:
+    """Volumes that `prepare_la2018` leaves out, by the reason why, see `skipped_files`."""
+    cases = [{"image": str(item.image), "label": str(item.label)} for item in _find_cases(Path(source).expanduser())]
+    return skipped_files(source, cases, _why_skipped, output)
+
+
+def _why_skipped(path: Path) -> str:
+    if path.name == UA_MT:
+        return f"{CHALLENGE_IMAGE} of the case is taken, which has the true spacing"
+    if path.name == CHALLENGE_LABEL:
+        return "masks without their image"
+    return "not named as files of this data set are"
 
 
 def _find_cases(source: Path) -> list[_Source]:

@@ -63,7 +63,7 @@ class SliceDataset(Dataset):
         if axis != store.preprocessing.axis:
             raise ValueError(
                 f"labels: expected those of {store.preprocessing.axis} slices, as the store has them, but got those of "
-                f"{axis} ones; label the slices again."
+                f"{axis} ones; delete the slice labels, and the stage slice_labels writes them anew."
             )
         names = store.cases if cases is None else [case if isinstance(case, str) else case["case"] for case in cases]
         items = [item for name in names for item in self._items_of(name) if self._is_kept(item, keep, class_name)]
@@ -81,7 +81,7 @@ class SliceDataset(Dataset):
         matrix, slices = self.labels.matrix(case), self.store.geometry(case).num_slices
         if len(matrix) != slices:
             raise ValueError(
-                f"case {case!r} has {slices} slices, but labels for {len(matrix)}; label its slices again."
+                f"case {case!r} has {slices} slices, but labels for {len(matrix)}; delete the slice labels."
             )
         items: list[dict[str, Any]] = []
         for index, label in enumerate(matrix):

@@ -21,7 +21,7 @@ __all__ = ["SliceLabels", "slice_labels_from_masks"]
 
 logger = logging.getLogger(__name__)
 
-REMEDY = "delete it and label the slices again"
+REMEDY = "delete it, and the stage slice_labels writes it anew"
 
 
 @dataclass(frozen=True)
