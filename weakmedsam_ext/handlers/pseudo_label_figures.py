@@ -23,7 +23,7 @@ COLOURS = ("tab:red", "tab:green", "tab:blue", "tab:orange", "tab:purple", "tab:
 
 class _Slice(NamedTuple):
     case: str
-    index: int
+    number: int  # of the slice
     image: Tensor  # (C, H, W)
     steps: PseudoLabelSteps
 
@@ -95,7 +95,7 @@ class PseudoLabelFigures:
         """Draw the slices of a case with the maps that its pseudo-label was cut from."""
         assert self.writer is not None
         for shown in self._waiting.pop(case, ()):
-            soft = maps[shown.index].unsqueeze(0)
+            soft = maps[shown.number].unsqueeze(0)
             steps = shown.steps._replace(soft=soft, mask=soft_to_mask(soft, self.writer.threshold))
             self._draw(shown._replace(steps=steps))
 
@@ -108,10 +108,10 @@ class PseudoLabelFigures:
         return _Slice(item["case"], int(item["slice"]), image, steps)
 
     def _draw(self, shown: _Slice) -> None:
-        case, index, image, steps = shown
-        reference = self.reference(case, index) if self.reference else None
-        figure = plot_pseudo_label(image, steps, self.class_names, reference, f"{case}, slice {index}")
-        save_figure(figure, self.output_dir / f"{case}_{index:03d}.png")
+        case, number, image, steps = shown
+        reference = self.reference(case, number) if self.reference else None
+        figure = plot_pseudo_label(image, steps, self.class_names, reference, f"{case}, slice {number}")
+        save_figure(figure, self.output_dir / f"{case}_{number:03d}.png")
 
 
 def plot_pseudo_label(

@@ -111,7 +111,8 @@ class EfficientNetLite(nn.Module):
         self.stride = 8
         self.feature_dim = CHANNELS[2] + CHANNELS[3]
         self.trunk = _Trunk(num_strides=4, pretrained=pretrained)
-        self.trunk.to(memory_format=torch.channels_last)  # a third faster on a CPU
+        # a third faster on a CPU
+        nn.utils.convert_conv2d_weight_memory_format(self.trunk, torch.channels_last)
 
     def encode_features(self, image: Tensor) -> Tensor:
         """Features (B, 152, H / 8, W / 8) of images (B, 1 or 3, H, W) in 0..1; one channel is repeated.
