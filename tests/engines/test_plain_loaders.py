@@ -10,17 +10,21 @@ from monai.networks.nets import UNet
 
 from weakmedsam_ext.engines import (
     AdversarialTrainer,
+    CopyPasteTrainer,
     MeanTeacherTrainer,
     PromptableEvaluator,
     PromptableTrainer,
     SemiSupervisedTrainer,
     UncertaintyAwareMeanTeacherTrainer,
+    UniMatchTrainer,
 )
 from weakmedsam_ext.networks import MaskDiscriminator, MeanTeacher, build_network
+from weakmedsam_ext.transforms import MaskRegionsd
 
 IMAGE = torch.linspace(0, 1, 256).view(1, 16, 16)
 LABEL = (IMAGE > 0.5).float()
-SEMI = [SemiSupervisedTrainer, MeanTeacherTrainer, UncertaintyAwareMeanTeacherTrainer, AdversarialTrainer]
+TAUGHT = (MeanTeacherTrainer, UncertaintyAwareMeanTeacherTrainer, CopyPasteTrainer)
+SEMI = [SemiSupervisedTrainer, *TAUGHT, AdversarialTrainer, UniMatchTrainer]
 
 
 def loader(*items):
@@ -29,7 +33,9 @@ def loader(*items):
 
 def semi_supervised(kind, data):
     network = UNet(2, 1, 2, channels=(4, 8), strides=(2,))
-    extra = {"teacher": MeanTeacher(network)} if issubclass(kind, MeanTeacherTrainer) else {}
+    extra = {"teacher": MeanTeacher(network)} if kind in TAUGHT else {}
+    if kind is UniMatchTrainer:
+        extra = {"strong": torch.nn.Identity()}
     if kind is AdversarialTrainer:
         discriminator = MaskDiscriminator(3, 4, 2, spatial_dims=2)
         optimizer = torch.optim.Adam(discriminator.parameters())
@@ -64,15 +70,40 @@ def test_no_label(make, kind):
         make(kind, loader({"image": IMAGE}, {"image": IMAGE})).run()
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_both_kinds_of_items_without_their_sampler(workers):
+@pytest.mark.parametrize("make, kind", ENGINES)
+@pytest.mark.parametrize("key, other", [("label", "image"), ("image", "label")])
+def test_some_items_lack_something(make, kind, key, other):
+    remedy = "add it to the items"
+    if key == "label":
+        remedy = "TwoStreamSampler" if make is semi_supervised else "RegionStore, or of masks by MaskRegionsd"
+    full = {"image": IMAGE, "label": LABEL}
+    with pytest.raises(ValueError, match=f"^(train|val)_data_loader: some items lack '{key}', .*; .*{remedy}"):
+        make(kind, loader(full, {other: full[other]})).run()
+    # the collate function of a loader takes the keys of the first item
+    with pytest.raises(ValueError, match=rf"^batch: '{key}' is missing beside \['{other}'\]; .*{remedy}"):
+        make(kind, loader({other: full[other]}, full)).run()
+
+
+@pytest.mark.parametrize("make, kind", [(semi_supervised, SemiSupervisedTrainer), (promptable, PromptableTrainer)])
+def test_workers_and_loaders_of_pytorch_say_the_same(make, kind):
     items = [{"image": IMAGE, "label": LABEL}, {"image": IMAGE}]
-    data = DataLoader(Dataset(items), batch_size=2, num_workers=workers)
-    with pytest.raises(ValueError, match="^train_data_loader: some items lack 'label'.*use a TwoStreamSampler"):
-        semi_supervised(SemiSupervisedTrainer, data).run()
+    for data in (
+        DataLoader(Dataset(items), batch_size=2, num_workers=1),
+        torch.utils.data.DataLoader(items, batch_size=2),
+    ):
+        with pytest.raises(ValueError, match="^train_data_loader: some items lack 'label'"):
+            make(kind, data).run()
 
 
-def test_another_key_error_keeps_its_name():
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_transform_meets_what_is_missing(workers):
+    data = Dataset([{"image": IMAGE, "label": LABEL.byte()}, {"image": IMAGE}], MaskRegionsd("label"))
+    with pytest.raises(ValueError, match="^train_data_loader: some items lack 'label', .*MaskRegionsd"):
+        promptable(PromptableTrainer, DataLoader(data, batch_size=2, num_workers=workers)).run()
+
+
+@pytest.mark.parametrize("make, kind", [(semi_supervised, SemiSupervisedTrainer), (promptable, PromptableTrainer)])
+def test_another_key_error_keeps_its_name(make, kind):
     data = loader({"image": IMAGE, "label": LABEL, "more": 1}, {"image": IMAGE, "label": LABEL})
     with pytest.raises(KeyError, match="more"):
-        semi_supervised(SemiSupervisedTrainer, data).run()
+        make(kind, data).run()

@@ -14,8 +14,9 @@ from ..losses import mask_iou
 from ..networks import NextClick
 from ..transforms import simulate_clicks
 from ..transforms.click_simulation import click_generator
+from .batches import explain_missing_keys, prepare_items
 from .click_rounds import ClickRounds
-from .promptable_trainer import prepare_dialogue
+from .promptable_trainer import REGIONS, prepare_dialogue
 
 __all__ = ["PromptableEvaluator", "click_iou"]
 
@@ -64,8 +65,13 @@ class PromptableEvaluator(SupervisedEvaluator):
         self.seed = seed
 
     def run(self, global_epoch: int = 1) -> None:
-        """Validate once."""
-        with torch.random.fork_rng(devices=[]):
+        """Validate once; a data set with `prepare_items`, such as `SliceRegions`, does that first.
+
+        Raises:
+            ValueError: when only some items have an image, or only some regions.
+        """
+        prepare_items(self.data_loader)
+        with torch.random.fork_rng(devices=[]), explain_missing_keys("val_data_loader", REGIONS):
             torch.default_generator.manual_seed(self.seed)
             super().run(global_epoch)
 

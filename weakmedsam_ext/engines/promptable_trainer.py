@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from ..losses import PromptLoss
 from ..networks import NextClick
 from ..transforms import simulate_clicks
-from .batches import prepare_pair
+from .batches import explain_missing_keys, prepare_items, prepare_pair
 from .click_rounds import ClickRounds, Dialogues
 
 __all__ = ["PromptableTrainer"]
@@ -95,6 +95,16 @@ class PromptableTrainer(SupervisedTrainer):
             decollate=False,
             **kwargs,
         )
+
+    def run(self) -> None:
+        """Train; a data set with `prepare_items`, such as `SliceRegions`, does that first.
+
+        Raises:
+            ValueError: when only some items have an image, or only some regions.
+        """
+        prepare_items(self.data_loader)
+        with explain_missing_keys("train_data_loader", REGIONS):
+            super().run()
 
 
 def prepare_dialogue(

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from ..data import TwoStreamSampler
 from ..losses import GeneralistLoss
-from .batches import prepare_pair
+from .batches import explain_missing_keys, prepare_items, prepare_pair
 from .prompted_generalist import PromptedGeneralist
 from .weight_schedules import SigmoidRampdown
 
@@ -96,16 +96,11 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         """Train.
 
         Raises:
-            ValueError: when the loader mixes labelled and unlabelled items without a `TwoStreamSampler`.
+            ValueError: when only some items have an image, or only some a label and no `TwoStreamSampler` sorts them.
         """
-        try:
+        prepare_items(self.data_loader)
+        with explain_missing_keys("train_data_loader", STREAMS):
             super().run()
-        except KeyError as error:  # of a collate function; a worker's has its traceback as text
-            if repr(Keys.LABEL.value) not in str(error):
-                raise
-            raise ValueError(
-                f"train_data_loader: some items lack 'label', and a plain DataLoader cannot stack them; {STREAMS}."
-            ) from error
 
     @property
     def num_iterations(self) -> int:

@@ -87,7 +87,36 @@ def test_regions_open_no_mask(data, tmp_path):
         VolumeRegions(data, tmp_path, samples_per_volume=0)
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings", "levels"),
+    [
+        (SliceRegions, {"img_size": 16}, 9),
+        (SliceRegions, {"img_size": 16, "scales": (50, 60), "smoothings": (1,)}, 2),
+        (SliceRegions, {"img_size": 16, "method": "slic"}, 3),
+        (SliceRegions, {"img_size": 16, "method": "mixed"}, 15),
+        (VolumeRegions, {"depths": (0.1, 0.2), "smoothings": (1, 2, 3)}, 6),
+    ],
+)
+def test_regions_are_found_when_the_first_item_is_asked_for(kind, settings, levels, data, tmp_path):
+    found = kind(data, tmp_path, progress=False, **settings)
+    assert len(found) and found.num_levels == levels and not (tmp_path / "regions").exists()
+    assert len(found[0]["label"]) == levels and len(list((tmp_path / "regions").glob("*.npy"))) == 2
+
+
+def test_workers_of_a_loader_find_regions_without_processes_of_their_own(data, tmp_path):
+    found = SliceRegions(data, tmp_path, img_size=16, progress=False, num_workers=2)
+    ahead = SliceRegions(data, tmp_path / "ahead", img_size=16, progress=False)
+    ahead.prepare_items()
+    assert len(list((tmp_path / "ahead" / "regions").glob("*.npy"))) == 2
+    for batch, item in zip(torch.utils.data.DataLoader(found, num_workers=1), ahead, strict=True):
+        assert torch.equal(batch["label"][0], item["label"])
+
+
 def test_errors(data, tmp_path):
+    with pytest.raises(ValueError, match=r"smoothings: expected positive numbers, but got \(0,\)"):
+        SliceRegions(data, tmp_path, smoothings=(0,))
+    with pytest.raises(ValueError, match=r"expected ascending positive depths .* depths=\(0.2, 0.1\)"):
+        VolumeRegions(data, tmp_path, depths=(0.2, 0.1))
     with pytest.raises(ValueError, match="structures: expected at least one name and its label value, but got none"):
         SliceMasks(data, tmp_path, {})
     with pytest.raises(ValueError, match="image_0.nii.gz has no mask; leave the volume out"):

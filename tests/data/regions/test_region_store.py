@@ -47,26 +47,32 @@ def test_processes_find_the_same_regions(squares, tmp_path):
         np.testing.assert_array_equal(one[case], two[case])
 
 
+NAME_OF_CASE = """
+def compute(case, path):
+    path.write_text(case)
+"""
 KILLED = """
 import os, signal
 from pathlib import Path
+from name_of_case import compute
 from weakmedsam_ext.data.regions.worker_pool import compute_cases
 
-def compute(case, path):
-    path.write_text(case)
-
-if __name__ == "__main__":
-    done = compute_cases(compute, {case: Path(case) for case in "abcd"}, 2)
-    print([next(done) for _ in "abcd"])  # now they wait for work
-    os.kill(os.getpid(), signal.SIGKILL)
+done = compute_cases(compute, {case: Path(case) for case in "abcd"}, 2)
+print([next(done) for _ in "abcd"])  # now they wait for work
+os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 def test_processes_end_with_the_one_that_is_killed(tmp_path):
+    """Its program, which has no main guard, runs once: workers do not import it."""
+    (tmp_path / "name_of_case.py").write_text(NAME_OF_CASE)
     (tmp_path / "killed.py").write_text(KILLED)
     # its output ends when the last process that may write to it does
-    done = subprocess.run([sys.executable, "killed.py"], cwd=tmp_path, capture_output=True, check=False, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-u", "killed.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
+    assert done.stdout.count("\n") == 1 and all((tmp_path / case).read_text() == case for case in "abcd")
 
 
 def test_other_settings_have_other_keys(squares, tmp_path):

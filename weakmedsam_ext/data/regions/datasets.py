@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from ..io import Volume, load_case_mask
 from ..reference_labels import class_numbers
 from ..slices.store import SliceStore, build_slice_store
 from ..volume_store import VolumeStore, build_volume_store
+from .image_regions import num_region_levels
 from .store import DEPTHS, SMOOTHINGS, RegionStore, build_region_store, build_volume_regions
+from .watershed_hierarchy import check_watershed_settings
 
 __all__ = ["SliceMasks", "SliceRegions", "VolumeMasks", "VolumeRegionDataset", "VolumeRegions"]
 
@@ -29,17 +32,34 @@ class _StoredImages(Dataset):
 
     Args:
         images: slices or volumes.
-        labels: case -> labels (L, D, H, W), or (Z, L, H, W) of slices.
+        find_labels: gives case -> labels (L, D, H, W), or (Z, L, H, W) of slices; called once.
         items: "case" and, of slices, "slice".
         transform: applied to every item.
     """
 
     def __init__(
-        self, images: ArrayStore, labels: Any, items: Sequence[Mapping[str, Any]], transform: Transforms
+        self,
+        images: ArrayStore,
+        find_labels: Callable[[], Any],
+        items: Sequence[Mapping[str, Any]],
+        transform: Transforms,
     ) -> None:
         self.images = images
-        self.labels = labels
+        self.find_labels = find_labels
         super().__init__(items, transform)
+
+    @cached_property
+    def labels(self) -> Any:
+        """Case -> labels; finding them may take long, and processes of its own."""
+        return self.find_labels()
+
+    def prepare_items(self) -> None:
+        """Find the labels of all items now; the first item does it otherwise.
+
+        Our trainers and evaluators call it when they run. Call it before a `DataLoader` with workers of its own: each
+        of them would find all regions otherwise.
+        """
+        _ = self.labels
 
     def _transform(self, index: int) -> Any:
         item = dict(self.data[index])
@@ -52,8 +72,9 @@ class _StoredImages(Dataset):
 class SliceRegions(_StoredImages):
     """Slices of volumes with regions found without any label: {"case", "slice", "image", "label"}.
 
-    "image" is float32 (1, H, W) in 0..1, "label" are the region numbers, int32 (L, H, W). Both are computed once, when
-    the data set is made, and kept on disk. Nothing but the "image" of an item is opened, even if it names a mask.
+    "image" is float32 (1, H, W) in 0..1, "label" are the region numbers, int32 (L, H, W). Both are computed once and
+    kept on disk: slices when the data set is made, regions when it is first used, see `prepare_items`. Nothing but the
+    "image" of an item is opened, even if it names a mask.
 
     Args:
         data: volumes, items with "image" (path) and optionally "case" (the file's name without).
@@ -89,10 +110,11 @@ class SliceRegions(_StoredImages):
         window: Sequence[float] | None = None,
         foreground: bool = False,
     ) -> None:
+        self.num_levels = num_region_levels(scales, method, smoothings)
         look: dict[str, Any] = {"axis": axis, "window": window, "foreground": foreground, "progress": progress}
         slices = build_slice_store(named_images(data), Path(root) / "slices", img_size, **look)
         how: dict[str, Any] = {"method": method, "smoothings": smoothings, "num_workers": num_workers}
-        regions = build_region_store(slices, Path(root) / "regions", scales, progress=progress, **how)
+        regions = partial(build_region_store, slices, Path(root) / "regions", scales, progress=progress, **how)
         items = [
             {"case": case, "slice": index} for case in slices.cases for index in range(slices.geometry(case).num_slices)
         ]
@@ -126,13 +148,14 @@ class VolumeRegionDataset(_StoredImages):
         missing = [name for name in names if name not in volumes or name not in regions]
         if missing or not names:
             raise ValueError(f"cases: expected at least one, all in both stores, but {missing} are not; build them.")
-        super().__init__(volumes, regions, [{"case": name} for name in names], transform)
+        super().__init__(volumes, partial(_same, regions), [{"case": name} for name in names], transform)
 
 
-class VolumeRegions(VolumeRegionDataset):
-    """`VolumeRegionDataset` of volume files; both stores are built when the data set is made, and kept on disk.
+class VolumeRegions(_StoredImages):
+    """`VolumeRegionDataset` of volume files; both stores are kept on disk.
 
-    Nothing but the "image" of an item is opened, even if it names a mask.
+    Volumes are stored when the data set is made, regions are found when it is first used, see `prepare_items`. Nothing
+    but the "image" of an item is opened, even if it names a mask.
 
     Args:
         data: see `SliceRegions`.
@@ -163,9 +186,13 @@ class VolumeRegions(VolumeRegionDataset):
         num_workers: int = 1,
     ) -> None:
         _check_samples(samples_per_volume)
+        check_watershed_settings(depths, smoothings)
+        self.num_levels = len(depths) * len(smoothings)
         volumes = build_volume_store(named_images(data), Path(root) / "volumes", spacing, progress=progress)
-        regions = build_volume_regions(volumes, Path(root) / "regions", depths, progress, smoothings, num_workers)
-        super().__init__(volumes, regions, volumes.cases * samples_per_volume, transform)
+        where = Path(root) / "regions"
+        regions = partial(build_volume_regions, volumes, where, depths, progress, smoothings, num_workers)
+        items = [{"case": case} for case in volumes.cases]
+        super().__init__(volumes, regions, items * samples_per_volume, transform)
 
 
 class SliceMasks(_StoredImages):
@@ -212,7 +239,7 @@ class SliceMasks(_StoredImages):
             for case, mask in masks.items()
             for index in np.flatnonzero(mask.any((1, 2, 3))).tolist()
         ]
-        super().__init__(slices, masks, _not_empty(shown, structures), transform)
+        super().__init__(slices, partial(_same, masks), _not_empty(shown, structures), transform)
 
 
 class VolumeMasks(_StoredImages):
@@ -248,7 +275,12 @@ class VolumeMasks(_StoredImages):
         volumes = build_volume_store(cases, Path(root) / "volumes", spacing, progress=progress)
         masks = _masks(cases, structures, lambda _, mask: volumes.preprocessing.mask(mask)[None])
         shown = [{"case": case} for case, mask in masks.items() if mask.any()]
-        super().__init__(volumes, masks, _not_empty(shown, structures) * samples_per_volume, transform)
+        super().__init__(volumes, partial(_same, masks), _not_empty(shown, structures) * samples_per_volume, transform)
+
+
+def _same(labels: Any) -> Any:
+    """Labels that are there already; unlike a lambda, it can be sent to a loader's workers."""
+    return labels
 
 
 def _check_samples(samples_per_volume: int) -> None:

@@ -14,7 +14,7 @@ from skimage.segmentation import felzenszwalb, watershed
 
 from .region_merging import superpixel_hierarchy
 
-__all__ = ["REGION_METHODS", "check_region_settings", "region_hierarchy"]
+__all__ = ["REGION_METHODS", "check_region_settings", "num_region_levels", "region_hierarchy"]
 
 # method -> its scales, fine to coarse; chosen by how well they hold the organs of cardiac MRI and abdominal CT
 DEFAULT_SCALES: dict[str, tuple[float, ...]] = {
@@ -103,6 +103,20 @@ def check_region_settings(
     if method != GRAPH_BASED:
         return chosen, ()
     return chosen, tuple(float(one) for one in (DEFAULT_SMOOTHINGS if smoothings is None else smoothings))
+
+
+def num_region_levels(
+    scales: Sequence[float] | None, method: str = GRAPH_BASED, smoothings: Sequence[float] | None = None
+) -> int:
+    """Number of levels that `region_hierarchy` finds with these settings.
+
+    Raises:
+        ValueError: see `check_region_settings`.
+    """
+    chosen, smoothed = check_region_settings(scales, 0.5, method, smoothings)
+    if method == MIXED:
+        return sum(num_region_levels(None, one) for one in DEFAULT_SCALES)
+    return len(chosen) * max(1, len(smoothed))
 
 
 def _graph_based(

@@ -9,7 +9,7 @@ from scipy import ndimage
 from skimage.morphology import local_minima, reconstruction
 from skimage.segmentation import watershed
 
-__all__ = ["watershed_hierarchy"]
+__all__ = ["check_watershed_settings", "watershed_hierarchy"]
 
 
 def watershed_hierarchy(image: np.ndarray, depths: Sequence[float], smoothings: Sequence[float] = (1.0,)) -> np.ndarray:
@@ -28,6 +28,18 @@ def watershed_hierarchy(image: np.ndarray, depths: Sequence[float], smoothings: 
         first.
 
     Raises:
+        ValueError: see `check_watershed_settings`.
+    """
+    check_watershed_settings(depths, smoothings)
+    image = np.asarray(image, dtype=np.float32)
+    gradients = [ndimage.gaussian_gradient_magnitude(image, smoothing) for smoothing in smoothings]
+    return np.stack([watershed(one, _basins(one, depth)) - 1 for one in gradients for depth in depths])
+
+
+def check_watershed_settings(depths: Sequence[float], smoothings: Sequence[float]) -> None:
+    """Check the settings of `watershed_hierarchy` before any image is read.
+
+    Raises:
         ValueError: when the depths do not ascend, or a setting is not positive.
     """
     ascending = len(depths) and list(depths) == sorted(depths) and depths[0] > 0
@@ -36,9 +48,6 @@ def watershed_hierarchy(image: np.ndarray, depths: Sequence[float], smoothings: 
             "expected ascending positive depths and positive smoothings, but got "
             f"depths={tuple(depths)} and smoothings={tuple(smoothings)}."
         )
-    image = np.asarray(image, dtype=np.float32)
-    gradients = [ndimage.gaussian_gradient_magnitude(image, smoothing) for smoothing in smoothings]
-    return np.stack([watershed(one, _basins(one, depth)) - 1 for one in gradients for depth in depths])
 
 
 def _basins(gradient: np.ndarray, depth: float) -> np.ndarray:
