@@ -101,6 +101,7 @@ TRANSFORMS = {
     "CropAroundClicks": Case(lambda: transforms.CropAroundClicks(3), (MASK,), "box"),
     "DrawClicks": Case(transforms.DrawClicks, ([[1, 2, 3, 1]], MASK)),
     "ImageLevelLabel": Case(transforms.ImageLevelLabel, (MASK,)),
+    "LabelledSlices": Case(lambda: transforms.LabelledSlices(1), (MASK,)),
     "MaskRegions": Case(transforms.MaskRegions, (MASK,)),
     "ResizeSlices": Case(lambda: transforms.ResizeSlices(16), tensors((1, 8, 9, 4))),
     "ScaleVolumeIntensity": Case(transforms.ScaleVolumeIntensity, tensors((1, 8, 9, 4))),
