@@ -28,7 +28,7 @@ from torch import nn
 from weakmedsam_ext.__main__ import main
 from weakmedsam_ext.bundle import check_bundle, package_bundle, user_message
 from weakmedsam_ext.bundle.errors import INTERRUPTED
-from weakmedsam_ext.bundle.ranks import share
+from weakmedsam_ext.data.ranks import share
 from weakmedsam_ext.data import prepare_la2018
 from weakmedsam_ext.data.array_store import is_complete, save_array
 from weakmedsam_ext.data.datasets.decathlon import decathlon_cases, image_items

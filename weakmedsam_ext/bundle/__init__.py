@@ -6,7 +6,7 @@ from .create import create_bundle
 from .errors import begin_run, user_message
 from .package import check_bundle, package_bundle
 from .pipeline import Pipeline, selected_weights, training_workflow
-from .ranks import device_of_rank
+from ..data.ranks import device_of_rank
 from .recipe import recipe_names
 from .run_key import RunKey, differences
 
