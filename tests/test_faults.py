@@ -29,11 +29,11 @@ from torch import nn
 from weakmedsam_ext.__main__ import main
 from weakmedsam_ext.bundle import check_bundle, package_bundle, user_message
 from weakmedsam_ext.bundle.errors import INTERRUPTED
-from weakmedsam_ext.bundle.ranks import share
 from weakmedsam_ext.data import prepare_la2018
 from weakmedsam_ext.data.array_store import is_complete, save_array
 from weakmedsam_ext.data.datasets.decathlon import decathlon_cases, image_items
 from weakmedsam_ext.data.io import naming_full_disk
+from weakmedsam_ext.data.ranks import share
 from weakmedsam_ext.handlers import ExponentialMovingAverage, GradientClipping, ResumableEpochs
 from weakmedsam_ext.handlers.accumulation import steps_now
 from weakmedsam_ext.networks import AffinityRandomWalk, load_checkpoint

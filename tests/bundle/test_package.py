@@ -51,9 +51,9 @@ def model(tmp_path):
 
 def test_it_holds_what_belongs_to_the_bundle_and_nothing_else(bundle, tmp_path):
     with zipfile.ZipFile(package_bundle(bundle, tmp_path / "a.zip")) as archive:
-        assert {name: archive.read(name).decode() for name in archive.namelist()} == {
-            f"toy_bundle/{name}": text for name, text in CONTENT.items()
-        }
+        packed = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert packed.pop("toy_bundle/README.md").startswith("---\nlicense: other\nlicense_link: LICENSE\n")
+    assert packed == {f"toy_bundle/{name}": text for name, text in CONTENT.items()}
 
 
 def test_weights_become_a_bare_state_dict(bundle, model, tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import heart_runs
 import nibabel as nib
@@ -175,3 +177,33 @@ def test_no_mask_is_opened_where_none_is_needed(pipeline, settings, data, tmp_pa
     assert stages[0] == "check" and stages[1] in LATER
     record = json.loads((tmp_path / "run/stages/check.json").read_text())["record"]["inputs"]
     assert len(record) == 8 and all(name.startswith("imagesTr/") for name in record)
+
+
+def check_alone(data, output, processes):
+    """Run the stage by MONAI's command line, under torchrun if there is more than one process."""
+    root = heart_runs.BUNDLE
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command += ["-m", "monai.bundle", "run", "--config_file", str(root / "configs/check.json")]
+    settings = {"bundle_root": root, "dataset_dir": data, "output_dir": output, "num_folds": 2, "num_test": 2}
+    command += [part for key, value in settings.items() for part in (f"--{key}", str(value))]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(data, tmp_path):
+    parts = split(data, weak)
+    first, *_, last = (case["case"] for case in parts["train"])
+    shutil.copy(data / f"imagesTr/{first}.nii.gz", data / f"imagesTr/{last}.nii.gz")
+    empty(data / f"imagesTr/{parts['test'][0]['case']}.nii.gz")
+    mask = nib.load(parts["validation"][0]["label"])
+    nib.save(nib.Nifti1Image(np.zeros(mask.shape, np.uint8), mask.affine), parts["validation"][0]["label"])
+    for processes in (1, 2):
+        done = check_alone(data, tmp_path / str(processes), processes)
+        assert done.returncode and " problems in the data set, the first: " in done.stderr, done.stderr[-6000:]
+        assert (done.stdout + done.stderr).count("problem and remedy") == 1  # one table
+    one, two = (json.loads((tmp_path / name / "check.json").read_text())["problems"] for name in "12")
+    assert one == two
+    found = " ".join(row["what"] for row in one)
+    assert all(words in found for words in ("same voxels", "is damaged", "no voxel of the mask has a label"))

@@ -1,12 +1,12 @@
 """Recipes and the bundles built from them, chaining of stages, run keys, packaging, and errors in one sentence."""
 
+from ..data.ranks import device_of_rank
 from .batch import BatchInference
 from .build import build_bundle, bundle_files
 from .create import create_bundle
 from .errors import begin_run, user_message
 from .package import check_bundle, package_bundle
 from .pipeline import Pipeline, selected_weights, training_workflow
-from .ranks import device_of_rank
 from .recipe import recipe_names
 from .run_key import RunKey, differences
 

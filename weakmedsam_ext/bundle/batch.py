@@ -10,7 +10,7 @@ from typing import Any
 
 from ..data import HashCache, images_of, read_json, write_json
 from ..data.cases import case_name
-from .ranks import rank, share, wait_for_ranks
+from ..data.ranks import rank, share, wait_for_ranks
 from .run_key import HASHES, RunKey, plain
 
 __all__ = ["BatchInference"]

@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser
 from ..data import atomic_path, read_json
 from ..networks import load_checkpoint
 from .build import BUNDLE_JSON, bundle_files, known_settings
+from .model_card import model_card
 from .pipeline import SETTINGS
 
 __all__ = ["check_bundle", "package_bundle"]
@@ -38,6 +39,7 @@ METADATA = (
 LARGE_FILE = {"path", "url", "hash_val", "hash_type"}
 CONTENT = ("LICENSE", BUNDLE_JSON, "large_files.yml", "configs/*", "docs/**/*")
 MODEL = "models/model.pt"
+CARD = "README.md"
 OF_THE_MACHINE = {"amp", "num_workers"}  # settings that are none of the method
 TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # the first that a zip file can hold: the same content gives the same bytes
 
@@ -49,7 +51,8 @@ def package_bundle(
 
     Everything is below one folder with the bundle's name. Outputs and caches that lie in the bundle stay outside, and
     so do the large files, which the user downloads. Weights come with the settings that they were trained with, where
-    the training has left these beside them: configs and metadata are built for those.
+    the training has left these beside them: configs and metadata are built for those. README.md, a model card with a
+    header for model hubs, is made from the metadata.
 
     Args:
         bundle: folder of the bundle.
@@ -86,6 +89,7 @@ def package_bundle(
         model = Path(model).expanduser()
         files.update(_configs_of(bundle, trained or model.with_suffix(".json")))
         files[MODEL] = _weights(json.loads(files["configs/inference.json"]), bundle, model)
+    files[CARD] = _card(bundle.name, files)
     with atomic_path(output) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, content in sorted(files.items()):
             entry = zipfile.ZipInfo(f"{bundle.name}/{name}", TIMESTAMP)
@@ -93,6 +97,13 @@ def package_bundle(
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
     return output
+
+
+def _card(name: str, files: dict[str, bytes]) -> bytes:
+    """Model card of what is packed, not of what lies in the bundle: a model may have metadata of its own."""
+    metadata, own = json.loads(files["configs/metadata.json"]), json.loads(files.get(BUNDLE_JSON, b"{}"))
+    licence = files["LICENSE"].decode("utf-8", errors="replace")
+    return model_card(name, metadata, licence, str(own.get("recipe", "")).split("/")[0]).encode()
 
 
 def _configs_of(bundle: Path, record: Path) -> dict[str, bytes]:

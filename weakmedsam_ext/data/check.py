@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from .compare_cases import class_problems, orientation_problems, spacing_problem
 from .io import Grid, check_same_grid
 from .problems import Problem
 from .progress import show_progress
+from .ranks import gather_shares, share
 
 __all__ = ["check_dataset"]
 
@@ -34,6 +36,8 @@ def check_dataset(
     occur in no mask, and images with the same voxels. Warnings are volumes of one slice, voxel sizes and orientations
     that differ much from those of the other cases, masks without a labelled voxel, and label values of no class.
 
+    Under torchrun, each process opens its share of the cases, and every process gets all problems.
+
     Args:
         cases: items of `list_cases`.
         class_map: class name -> value or values in the masks; without, values are not checked.
@@ -48,13 +52,30 @@ def check_dataset(
     """
     check_class_map({} if class_map is None else class_map)
     survey = _Survey(class_map or {})
-    for item in show_progress(cases, "check", "case", enabled=progress):
-        survey.add(item, read_masks)
+    opened = [_open_case(item, read_masks) for item in show_progress(share(cases), "check", "case", enabled=progress)]
+    for case in gather_shares(opened):
+        survey.add(case)
     found = [*survey.problems, *orientation_problems(survey.grids), *spacing_problems(survey.grids)]
     if class_map:
         found += class_problems(survey.masks, class_map) + unmapped_problems(survey.masks, class_map)
     order = {str(item["case"]): number for number, item in enumerate(cases)}
     return sorted(found, key=lambda problem: (not problem.is_error, order.get(problem.case, len(order))))
+
+
+@dataclass(frozen=True)
+class _OpenedCase:
+    """What the files of a case hold, without their voxels: small enough to be sent to other processes."""
+
+    name: str
+    images: list[tuple[str, CheckedVolume]]  # file and content
+    mask: tuple[str, CheckedVolume] | None
+
+
+def _open_case(item: Mapping[str, Any], read_masks: bool) -> _OpenedCase:
+    name = str(item["case"])
+    images = [(path, check_image(name, path)) for path in (str(Path(image)) for image in images_of(item))]
+    mask = str(Path(item["label"])) if read_masks and "label" in item else None
+    return _OpenedCase(name, images, None if mask is None else (mask, check_mask(name, mask)))
 
 
 class _Survey:
@@ -67,25 +88,20 @@ class _Survey:
         self.masks: dict[str, tuple[str, list[int]]] = {}  # case -> file and its values
         self._digests: dict[str, tuple[str, str]] = {}  # of an image -> case and file
 
-    def add(self, item: Mapping[str, Any], read_masks: bool) -> None:
-        """Check a case."""
-        case = str(item["case"])
-        paths = [str(Path(path)) for path in images_of(item)]
-        images = [self._checked(check_image(case, path)) for path in paths]
-        for path, image in zip(paths, images, strict=True):
-            self._find_copy(case, path, image)
-        grid = images[0].grid
+    def add(self, case: _OpenedCase) -> None:
+        """Compare a case with itself and with those before it."""
+        for _, image in case.images:
+            self.problems += image.problems
+        for path, image in case.images:
+            self._find_copy(case.name, path, image)
+        grid = case.images[0][1].grid
         if grid is not None and not affine_problem(grid.affine):
-            self.grids[case] = grid
-            for path, image in zip(paths[1:], images[1:], strict=True):
+            self.grids[case.name] = grid
+            for path, image in case.images[1:]:
                 remedy = "resample it to the first image of the case, or pair the right files"
-                self._compare_grids(case, path, grid, image.grid, remedy)
-        if read_masks and "label" in item:
-            self._add_mask(case, str(Path(item["label"])))
-
-    def _checked(self, volume: CheckedVolume) -> CheckedVolume:
-        self.problems += volume.problems
-        return volume
+                self._compare_grids(case.name, path, grid, image.grid, remedy)
+        if case.mask is not None:
+            self._add_mask(case.name, *case.mask)
 
     def _find_copy(self, case: str, path: str, image: CheckedVolume) -> None:
         if image.digest is None:
@@ -95,8 +111,8 @@ class _Survey:
             remedy = "remove one of them, as training and test must not share a patient"
             self.problems.append(Problem(case, path, f"has the same voxels as {first[1]} of case {first[0]!r}", remedy))
 
-    def _add_mask(self, case: str, path: str) -> None:
-        mask = self._checked(check_mask(case, path))
+    def _add_mask(self, case: str, path: str, mask: CheckedVolume) -> None:
+        self.problems += mask.problems
         if case in self.grids:
             self._compare_grids(case, path, self.grids[case], mask.grid)
         if mask.values is None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .io import write_json
+from .ranks import rank, wait_for_ranks
 
 __all__ = ["Problem", "count_problems", "format_problems", "report_problems"]
 
@@ -63,6 +64,8 @@ def format_problems(problems: Sequence[Problem]) -> str:
 def report_problems(problems: Sequence[Problem], path: str | Path) -> None:
     """Write problems to a JSON file, log their table, and end the run if there is an error among them.
 
+    Under torchrun, all processes must call it with the same problems, and the first one writes and logs.
+
     Args:
         problems: of a data set, see `check_dataset`.
         path: of the JSON file.
@@ -70,9 +73,11 @@ def report_problems(problems: Sequence[Problem], path: str | Path) -> None:
     Raises:
         ValueError: when there is an error, not only warnings; names the first one and the file.
     """
-    write_json({"problems": [asdict(problem) for problem in problems]}, path)
-    if problems:
-        logger.warning("%s in the data set\n%s", count_problems(problems), format_problems(problems))
+    if rank() == 0:
+        write_json({"problems": [asdict(problem) for problem in problems]}, path)
+        if problems:
+            logger.warning("%s in the data set\n%s", count_problems(problems), format_problems(problems))
+    wait_for_ranks()  # torchrun stops the others as soon as one ends with an error
     errors = [problem for problem in problems if problem.is_error]
     if errors:
         raise ValueError(f"{len(errors)} problems in the data set, the first: {errors[0].sentence}; see {path}.")

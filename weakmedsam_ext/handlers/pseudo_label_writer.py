@@ -13,8 +13,8 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from ..bundle import RunKey
-from ..bundle.ranks import rank, share, wait_for_ranks
 from ..data import SliceLabels, SliceStore, images_of, read_grid, read_json, write_json, write_nifti
+from ..data.ranks import rank, share, wait_for_ranks
 from ..networks.cam_pseudo_labeler import soft_to_mask
 
 __all__ = ["PseudoLabelWriter"]

@@ -19,6 +19,7 @@ from .click_net import ClickNet
 from .click_segmenter import ClickSegmenter
 from .efficient_sam import EfficientSAM
 from .efficientnet_lite import EfficientNetLite, EfficientNetLiteEncoder
+from .export_prompter import exported_encoder_and_decoder
 from .factory import NETWORKS, build_network
 from .feature_dropout import dropped_features
 from .mask_discriminator import MaskDiscriminator
@@ -74,6 +75,7 @@ __all__ = [
     "check_single_click_mask",
     "check_weights",
     "dropped_features",
+    "exported_encoder_and_decoder",
     "init_click_attention",
     "load_checkpoint",
     "point_grid",
