@@ -95,7 +95,8 @@ def test_targets_carry_no_gradient_and_unsure_voxels_teach_nothing():
         weak = torch.randn(2, 2, 16, 16, 16, requires_grad=True)
         trainer._boxes = [torch.zeros(2, 1, 16, 16, 16)] * 2
         trainer.state.output = {}
-        loss = trainer._unimatch_loss(torch.rand(2, 1, 16, 16, 16), weak, (torch.randn(2, 2, 16, 16, 16),) * 2)
+        trainer._views = torch.randn(4, 2, 16, 16, 16)
+        loss = trainer._unimatch_loss(torch.rand(2, 1, 16, 16, 16), weak)
         loss.backward()
         assert weak.grad is None
         gradients.append(sum(float(p.grad.abs().sum()) for p in trainer.network.parameters()))

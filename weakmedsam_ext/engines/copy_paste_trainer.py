@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..losses import MaskedDiceCELoss
+from .boxes import paste, random_box
 from .mean_teacher_trainer import TeacherTrainer
 
 __all__ = ["CopyPasteTrainer", "draw_box"]
@@ -76,13 +77,13 @@ class CopyPasteTrainer(TeacherTrainer):
         box = draw_box(image.shape[2:]).to(image.device)
         weight = self.pseudo_weight(self.iteration)
         if not weight:
-            return _paste(labelled, labelled.flip(0), box), _paste(label, label.flip(0), box)
+            return paste(labelled, labelled.flip(0), box), paste(label, label.flip(0), box)
         pairs = range(max(len(labelled), len(unlabelled)))
         first, second = [k % len(labelled) for k in pairs], [k % len(unlabelled) for k in pairs]
         pseudo_label = self._pseudo_label(unlabelled)[second]
         self._mixture = _Mixture(box, label[first], pseudo_label, unlabelled, weight)
         labelled, others = labelled[first], unlabelled[second]
-        return torch.cat([_paste(labelled, others, box), _paste(others, labelled, box)]), label
+        return torch.cat([paste(labelled, others, box), paste(others, labelled, box)]), label
 
     @torch.no_grad()
     def _pseudo_label(self, image: Tensor) -> Tensor:
@@ -108,14 +109,4 @@ class CopyPasteTrainer(TeacherTrainer):
 
 def draw_box(size: Sequence[int]) -> Tensor:
     """A box of two thirds of each side at a random place, by PyTorch's generator: (1, 1, *size), 1 inside."""
-    box = torch.zeros(1, 1, *size)
-    sides = [max(1, int(SIDE * length)) for length in size]
-    starts = [int(torch.randint(length - side + 1, ())) for length, side in zip(size, sides, strict=True)]
-    inside: tuple[Any, ...] = tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
-    box[(..., *inside)] = 1
-    return box
-
-
-def _paste(target: Tensor, source: Tensor, box: Tensor) -> Tensor:
-    """Copies of the targets with the sources inside of a box."""
-    return torch.where(box.bool(), source, target)
+    return random_box(size, [max(1, int(SIDE * length)) for length in size]).unsqueeze(0)

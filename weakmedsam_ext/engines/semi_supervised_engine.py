@@ -117,7 +117,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
     def _total_loss(self, logits: Tensor, label: Tensor) -> Tensor:
         count = len(label)
         parts = {"supervised": self.supervised_loss(logits[:count], label).mean()}
-        image, others = self.state.output[Keys.IMAGE][count:], logits[count:]
+        image, others = self.state.output[Keys.IMAGE][count : len(logits)], logits[count:]
         return self._add_unlabelled_losses(parts["supervised"], parts, image, lambda: others)
 
     def _add_unlabelled_losses(

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from monai.transforms import Randomizable
-from monai.utils import CommonKeys as Keys
 from torch import Tensor
 
 from ..losses import MaskedDiceCELoss
 from ..networks import dropped_features
+from .boxes import paste, random_box
 from .semi_supervised_engine import SemiSupervisedTrainer
 
 __all__ = ["UniMatchTrainer", "draw_cut"]
@@ -63,7 +63,9 @@ class UniMatchTrainer(SemiSupervisedTrainer):
         self.pseudo_weight = pseudo_weight
         self.confidence = confidence
         self.sure_loss = MaskedDiceCELoss()
+        self.unlabelled_losses["unimatch"] = (pseudo_weight, self._unimatch_loss)
         self._boxes: list[Tensor] = []  # of each view, (U, 1, *spatial)
+        self._views = torch.empty(0)  # logits of the strong views
         self._prepare_weak: Callable[..., tuple[Tensor, Tensor]] = self.prepare_batch  # type: ignore[has-type]
         self.prepare_batch = self._prepare_views
 
@@ -87,38 +89,29 @@ class UniMatchTrainer(SemiSupervisedTrainer):
         return torch.stack(changed).to(images)
 
     def _total_loss(self, logits: Tensor, label: Tensor) -> Tensor:
-        parts = {"supervised": self.supervised_loss(logits[: len(label)], label).mean()}
-        total = parts["supervised"]
-        count = (len(logits) - len(label)) // (1 + len(self._boxes))
-        weak_image, weak = (all_of[len(label) :][:count] for all_of in (self.state.output[Keys.IMAGE], logits))
-        if self._boxes:
-            views = logits[len(label) + count :].chunk(NUM_VIEWS)
-            parts["unimatch"] = self._unimatch_loss(weak_image, weak.detach(), views)
-            total = total + self.pseudo_weight(self.iteration) * parts["unimatch"]
-        return self._add_unlabelled_losses(total, parts, weak_image, lambda: weak)
+        first = len(logits) - sum(map(len, self._boxes))
+        self._views = logits[first:]
+        return super()._total_loss(logits[:first], label)
 
-    def _unimatch_loss(self, image: Tensor, weak: Tensor, views: tuple[Tensor, ...]) -> Tensor:
-        probability, number = weak.float().softmax(1).max(1, keepdim=True)
+    def _unimatch_loss(self, image: Tensor, logits: Tensor) -> Tensor:
+        """The loss of weak views (U, C, *spatial), of which no gradient comes, and of `_views`."""
+        probability, number = logits.detach().float().softmax(1).max(1, keepdim=True)
         sure = (probability >= self.confidence).float()
         self.state.output["sure"] = sure.mean()
         with dropped_features(self.network):
             loss = self.sure_loss(self.network(image), number, sure) / 2
-        for logits, box in zip(views, self._boxes, strict=True):
-            loss = loss + self.sure_loss(logits, _mix(number, box), _mix(sure, box)) / (2 * NUM_VIEWS)
+        for view, box in zip(self._views.chunk(NUM_VIEWS), self._boxes, strict=True):
+            loss = loss + self.sure_loss(view, _mix(number, box), _mix(sure, box)) / (2 * NUM_VIEWS)
         return loss
 
 
 def draw_cut(size: torch.Size | tuple[int, ...]) -> Tensor:
     """With probability 0.5 a box of 2 to 40 % of the volume at a random place, by PyTorch's generator: (1, *size)."""
-    box = torch.zeros(1, *size)
     low, high = CUT_VOLUME
-    side = float(torch.empty(()).uniform_(low, high)) ** (1 / len(size))  # of the box, as a part of each side
-    if float(torch.rand(())) < CUT_PROBABILITY:
-        sides = [max(1, round(side * length)) for length in size]
-        starts = [int(torch.randint(length - one + 1, ())) for length, one in zip(size, sides, strict=True)]
-        inside: tuple[Any, ...] = tuple(slice(start, start + one) for start, one in zip(starts, sides, strict=True))
-        box[(..., *inside)] = 1
-    return box
+    part = float(torch.empty(()).uniform_(low, high)) ** (1 / len(size))  # of each side
+    if float(torch.rand(())) >= CUT_PROBABILITY:
+        return torch.zeros(1, *size)
+    return random_box(size, [max(1, round(part * length)) for length in size])
 
 
 def _draw_cuts(images: Tensor) -> Tensor:
@@ -127,4 +120,4 @@ def _draw_cuts(images: Tensor) -> Tensor:
 
 def _mix(own: Tensor, box: Tensor) -> Tensor:
     """Each with the next one's values in its box."""
-    return torch.where(box.bool(), own.roll(-1, 0), own)
+    return paste(own, own.roll(-1, 0), box)

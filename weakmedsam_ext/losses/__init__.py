@@ -8,8 +8,8 @@ from .regions_of_clicks import clicked_regions, region_numbers
 from .subclass_loss import SubclassLoss, subclass_target
 
 __all__ = [
-    "IGNORED",
     "ASSIGNMENTS",
+    "IGNORED",
     "ConsistencyLoss",
     "GeneralistLoss",
     "MaskedDiceCELoss",

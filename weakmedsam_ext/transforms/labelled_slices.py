@@ -65,8 +65,9 @@ class LabelledSlices(Transform):
         reach = ceil(max(0.0, self.spacing / voxel_size(affine)[stack] - 1) / 2)
         for distance in range(reach, -1, -1):  # a slice that is near wins over one that is far
             for index in chosen:
-                for near in {index - distance, index + distance} & set(range(len(planes))):
-                    kept[near] = planes[index]
+                for near in (index - distance, index + distance):
+                    if 0 <= near < len(planes):
+                        kept[near] = planes[index]
         return MetaTensor(kept.movedim(0, stack + 1), meta=mask.meta, applied_operations=mask.applied_operations)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..io import check_same_grid, read_grid
 from ..progress import show_progress
 from .decathlon import check_decathlon_output, claim_cases, image_path, label_path, link_once, write_dataset_json
-from .summary import skipped_files
+from .summary import NO_IMAGE, OTHER_NAME, skipped_files
 
 __all__ = ["is_abdomenct1k", "list_abdomenct1k", "prepare_abdomenct1k", "skipped_of_abdomenct1k"]
 
@@ -102,4 +102,4 @@ def skipped_of_abdomenct1k(source: str | Path, output: str | Path | None = None)
 
 
 def _why_skipped(path: Path) -> str:
-    return "masks without their image" if path.parent.name == MASK_FOLDER else "not named as files of this data set are"
+    return NO_IMAGE if path.parent.name == MASK_FOLDER else OTHER_NAME

@@ -11,7 +11,7 @@ from monai.utils import ensure_tuple, look_up_option
 from ..io import Volume, check_same_grid, load_mask, load_volume, read_grid, write_nifti
 from ..progress import show_progress
 from .decathlon import check_decathlon_output, claim_cases, image_path, label_path, link_once, write_dataset_json
-from .summary import skipped_files
+from .summary import NO_IMAGE, OTHER_NAME, skipped_files
 
 __all__ = ["is_brats2019", "list_brats2019", "prepare_brats2019", "skipped_of_brats2019"]
 
@@ -133,8 +133,8 @@ def skipped_of_brats2019(
 def _why_skipped(path: Path) -> str:
     kind = _modality(path)
     if kind == MASK:
-        return "masks without their image"
-    return f"of modality {kind}, which was not asked for" if kind else "not named as files of this data set are"
+        return NO_IMAGE
+    return f"of modality {kind}, which was not asked for" if kind else OTHER_NAME
 
 
 def _case_files(case: str, images: list[Path], mask: Path | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from ..io import Volume, load_mask, load_volume, write_nifti
 from ..progress import show_progress
 from .decathlon import check_decathlon_output, claim_cases, image_path, label_path, write_dataset_json
-from .summary import skipped_files
+from .summary import NO_IMAGE, OTHER_NAME, skipped_files
 
 __all__ = ["prepare_la2018", "skipped_of_la2018"]
 
@@ -85,8 +85,8 @@ def _why_skipped(path: Path) -> str:
     if path.name == UA_MT:
         return f"{CHALLENGE_IMAGE} of the case is taken, which has the true spacing"
     if path.name == CHALLENGE_LABEL:
-        return "masks without their image"
-    return "not named as files of this data set are"
+        return NO_IMAGE
+    return OTHER_NAME
 
 
 def _find_cases(source: Path) -> list[_Source]:

@@ -18,6 +18,8 @@ from ..volume_formats import NIFTI, is_volume_file
 __all__ = ["case_table", "dataset_table", "skipped_files"]
 
 HDF5 = ".h5"
+# reasons why a file belongs to no case
+NO_IMAGE, OTHER_NAME = "masks without their image", "not named as files of this data set are"
 Skipped = Mapping[str, Sequence[Path]]
 
 
