@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -151,6 +152,20 @@ def test_values_of_no_class_end_the_promptable_pipelines_before_the_training(nam
         nib.save(nib.Nifti1Image(np.asarray(image.dataobj).astype(np.uint8) * value, image.affine), mask)
     with pytest.raises(SystemExit, match=rf"class_map: value 1 of 'left atrium' .* which hold \[0, {value}\]"):
         promptable_runs.run(name, data, tmp_path / "run")
+    assert stages == ["check"]
+
+
+@pytest.mark.parametrize(
+    ("structures", "said"),
+    [
+        ({"vein": 7}, "structures: value 7 of 'vein' occurs in none of"),
+        ({"atrium": 1, "vein": [2, 3]}, "structures: value 2, 3 of 'vein' occurs in none"),
+        ({"vein": 0}, "structures: "),
+    ],
+)
+def test_structures_that_occur_nowhere_end_before_the_training(structures, said, data, tmp_path, stages):
+    with pytest.raises(SystemExit, match=re.escape(said)):
+        promptable_runs.run("promptable_pretrain_2d", data, tmp_path / "run", finetune=True, structures=structures)
     assert stages == ["check"]
 
 

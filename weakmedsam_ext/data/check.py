@@ -28,6 +28,7 @@ def check_dataset(
     class_map: ClassMap | None = None,
     read_masks: bool = True,
     progress: bool = True,
+    structures: ClassMap | None = None,
 ) -> list[Problem]:
     """Find all problems of a data set, not only the first; one volume at a time is in memory.
 
@@ -43,6 +44,7 @@ def check_dataset(
         class_map: class name -> value or values in the masks; without, values are not checked.
         read_masks: whether masks are opened; no mask file is touched otherwise.
         progress: show a progress bar.
+        structures: further names and values that the masks must hold, of a promptable network's fine-tuning.
 
     Returns:
         errors, then warnings, each in the order of the cases.
@@ -50,14 +52,20 @@ def check_dataset(
     Raises:
         ValueError: see `check_class_map`.
     """
-    check_class_map({} if class_map is None else class_map)
-    survey = _Survey(class_map or {})
+    given = {"class_map": class_map, "structures": structures}
+    settings: dict[str, ClassMap] = {name: {} if classes is None else classes for name, classes in given.items()}
+    for name, classes in settings.items():
+        check_class_map(classes, name)
+    wanted = {f"{setting} {name}": values for setting, classes in settings.items() for name, values in classes.items()}
+    survey = _Survey(wanted)
     opened = [_open_case(item, read_masks) for item in show_progress(share(cases), "check", "case", enabled=progress)]
     for case in gather_shares(opened):
         survey.add(case)
     found = [*survey.problems, *orientation_problems(survey.grids), *spacing_problems(survey.grids)]
-    if class_map:
-        found += class_problems(survey.masks, class_map) + unmapped_problems(survey.masks, class_map)
+    for name, classes in settings.items():
+        found += class_problems(survey.masks, classes, name)
+    if wanted:
+        found += unmapped_problems(survey.masks, wanted)
     order = {str(item["case"]): number for number, item in enumerate(cases)}
     return sorted(found, key=lambda problem: (not problem.is_error, order.get(problem.case, len(order))))
 

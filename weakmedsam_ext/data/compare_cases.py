@@ -52,13 +52,16 @@ def spacing_problems(grids: Mapping[str, Grid]) -> list[Problem]:
 
 
 def class_problems(
-    masks: Mapping[str, tuple[str, Sequence[int]]], class_map: Mapping[str, int | Sequence[int]]
+    masks: Mapping[str, tuple[str, Sequence[int]]],
+    class_map: Mapping[str, int | Sequence[int]],
+    setting: str = "class_map",
 ) -> list[Problem]:
     """Classes that no mask shows: an error, or a warning where other values show the class.
 
     Args:
         masks: case -> file and the values in it.
         class_map: class name -> value or values in the masks.
+        setting: the name under which the user gave `class_map`.
     """
     seen = {value for _, values in masks.values() for value in values}
     found = []
@@ -66,9 +69,9 @@ def class_problems(
         lacking = [value for value in ensure_tuple(wanted) if value not in seen]
         if lacking and masks:
             held = _named(sorted(seen)).removeprefix("value ")
-            what = f"class_map: {_named(lacking)} of {name!r} occurs in none of {len(masks)} masks, which hold [{held}]"
+            what = f"{setting}: {_named(lacking)} of {name!r} occurs in none of {len(masks)} masks, which hold [{held}]"
             severity = "error" if len(lacking) == len(ensure_tuple(wanted)) else "warning"
-            found.append(Problem("", "", what, "correct class_map, or add a case that shows it", severity))
+            found.append(Problem("", "", what, f"correct {setting}, or add a case that shows it", severity))
     return found
 
 
