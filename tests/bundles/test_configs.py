@@ -98,7 +98,9 @@ def test_every_part_and_setting_of_a_recipe_is_used():
     unused = {}
     for name in recipe_names():
         recipe = load_recipe(name)
-        texts = json.dumps([recipe.configs, recipe.parts, recipe.metadata, [b for b in recipe.borrowed.values()]])
+        texts = json.dumps(
+            [recipe.configs, recipe.parts, recipe.settings, recipe.metadata, list(recipe.borrowed.values())]
+        )
         names = {*recipe.parts, *recipe.settings, *recipe.runtime} - {"settings"}
         found = set(re.findall(r"[@%](\w+)", texts)) | set(re.findall(r'"%": "(\w+)"', texts))
         found |= {key for body in recipe.configs.values() for key in body}

@@ -103,6 +103,11 @@ def _window(name: str, value: Any) -> None:
         raise ValueError(f"{name}: expected two intensities, the lower one first, but got {value!r}.")
 
 
+def _axes(name: str, value: Any) -> None:
+    if not isinstance(value, (list, tuple)) or not all(axis in (0, 1, 2) for axis in value):
+        raise ValueError(f"{name}: expected a list of axes out of 0, 1 and 2, or an empty one, but got {value!r}.")
+
+
 def _check_stride(stride: Any, roi_size: Any) -> None:
     if isinstance(stride, (list, tuple)) and isinstance(roi_size, (list, tuple)):
         if any(step > size for step, size in zip(stride, roi_size, strict=True)):
@@ -120,7 +125,7 @@ RULES: dict[str, Check] = {
             *("val_interval", "batches_per_epoch", "slices_per_volume", "volumes_per_batch", "samples_per_volume"),
             *("slices_per_case", "num_clicks", "num_rounds", "labelled_per_batch", "channels", "num_subclasses"),
             *("cam_batch_size", "cluster_batch_size", "walk_size", "radius", "grid_size", "figures_every"),
-            "labelled_slices",
+            *("labelled_slices", "min_steps"),
         ),
         COUNT,
     ),
@@ -128,7 +133,7 @@ RULES: dict[str, Check] = {
     **dict.fromkeys(
         (
             *("learning_rate", "train_learning_rate", "cam_learning_rate", "finetune_learning_rate"),
-            *("pixel_size", "beta", "seeded_beta", "feature_reach"),
+            *("pixel_size", "beta", "seeded_beta", "feature_reach", "background_weight"),
         ),
         POSITIVE,
     ),
@@ -146,6 +151,7 @@ RULES: dict[str, Check] = {
         ),
         SHARE,
     ),
+    "flip_axes": _axes,
     "spacing": _sizes(POSITIVE),
     "stride": _sizes(COUNT),
     "roi_size": _sizes(COUNT, STEPS),
