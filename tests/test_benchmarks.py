@@ -56,3 +56,19 @@ def test_methods_are_compared_on_one_split(tmp_path):
     rows = list(csv.DictReader((tmp_path / "table.csv").open()))
     assert [(row["labelled"], row["method"]) for row in rows] == [("2", "copy_paste"), ("all", "supervised")]
     assert all(0 <= float(row["Dice"]) <= 1 for row in rows)
+
+
+def test_steps_from_slice_labels_are_changed_one_at_a_time(tmp_path):
+    write_phantoms(tmp_path / "data", num_cases=6, size=(40, 40, 12), layout="brats2019", progress=False)
+    small = {"num_folds": 3, "fold": 0, "num_test": 1, "img_size": 64, "cam_scales": [1.0], "cam_epochs": 1}
+    small |= {"walk_size": 16, "num_subclasses": 2, "roi_size": 32, "pixel_size": None, "train_epochs": 1}
+    bundle = BENCHMARKS.parent / "bundles" / "weakmedsam_brats2019"
+    where = ("--bundle_root", bundle, "--dataset_dir", tmp_path / "data", "--output_dir", tmp_path / "runs")
+    variants = ["as the recipe", "no seeded walk"]
+    which = ("--variants", variants, "--trained", variants[1:], "--settings", small)
+    run("slice_label_steps.py", *where, *which, "--csv", tmp_path / "table.csv")
+    whole, no_walk = csv.DictReader((tmp_path / "table.csv").open())
+    assert [whole["variant"], no_walk["variant"]] == variants
+    maps, labels = "maps, training cases", "pseudo-labels, training cases"
+    assert whole[maps] == no_walk[maps] == no_walk[labels] != whole[labels]
+    assert not whole["network, held-out cases"] and 0 <= float(no_walk["network, held-out cases"]) <= 1
