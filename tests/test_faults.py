@@ -158,7 +158,7 @@ def test_a_stopped_preparation_leaves_nothing_half_written(tmp_path, stop):
         # tests that a shell runs in the background hand down that Ctrl-C is ignored
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(list((tmp_path / "out").rglob("*.nii.gz"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(stop)
