@@ -55,7 +55,9 @@ def test_background_counts_as_much_as_said(weight, abdomen):
     torch.testing.assert_close(loss(logits, label), dice - (picked * log_p).sum() / picked.sum())
 
 
-@pytest.mark.parametrize(("settings", "epochs"), [({}, 300), ({"min_steps": 11}, 30), ({"min_steps": 62}, 31), ({"epochs": 2}, 2)])
+@pytest.mark.parametrize(
+    ("settings", "epochs"), [({}, 300), ({"min_steps": 11}, 30), ({"min_steps": 62}, 31), ({"epochs": 2}, 2)]
+)
 def test_few_cases_are_seen_more_often(settings, epochs, abdomen):
     assert parsed(abdomen, "train::trainer::max_epochs", **settings) == epochs
 
