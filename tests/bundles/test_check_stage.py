@@ -169,6 +169,13 @@ def test_structures_that_occur_nowhere_end_before_the_training(structures, said,
     assert stages == ["check"]
 
 
+def test_other_structures_are_checked_again(data, tmp_path, stages):
+    promptable_runs.run("promptable_pretrain_2d", data, tmp_path / "run", finetune=True, structures={"atrium": 1})
+    with pytest.raises(SystemExit, match="structures: value 7 of 'vein' occurs in none"):
+        promptable_runs.run("promptable_pretrain_2d", data, tmp_path / "run", finetune=True, structures={"vein": 7})
+    assert stages.count("check") == 2 and stages[-1] == "check"
+
+
 def unlist(data, cases):
     """Take the masks of cases out of dataset.json."""
     listing = json.loads((data / "dataset.json").read_text())

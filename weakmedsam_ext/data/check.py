@@ -56,16 +56,18 @@ def check_dataset(
     settings: dict[str, ClassMap] = {name: {} if classes is None else classes for name, classes in given.items()}
     for name, classes in settings.items():
         check_class_map(classes, name)
-    wanted = {f"{setting} {name}": values for setting, classes in settings.items() for name, values in classes.items()}
-    survey = _Survey(wanted)
+    mapped = {
+        int(value) for classes in settings.values() for values in classes.values() for value in ensure_tuple(values)
+    }
+    survey = _Survey(mapped)
     opened = [_open_case(item, read_masks) for item in show_progress(share(cases), "check", "case", enabled=progress)]
     for case in gather_shares(opened):
         survey.add(case)
     found = [*survey.problems, *orientation_problems(survey.grids), *spacing_problems(survey.grids)]
     for name, classes in settings.items():
         found += class_problems(survey.masks, classes, name)
-    if wanted:
-        found += unmapped_problems(survey.masks, wanted)
+    if mapped:
+        found += unmapped_problems(survey.masks, mapped)
     order = {str(item["case"]): number for number, item in enumerate(cases)}
     return sorted(found, key=lambda problem: (not problem.is_error, order.get(problem.case, len(order))))
 
@@ -89,8 +91,8 @@ def _open_case(item: Mapping[str, Any], read_masks: bool) -> _OpenedCase:
 class _Survey:
     """Problems of the cases so far, and what is known of them to compare later ones with."""
 
-    def __init__(self, class_map: ClassMap) -> None:
-        self.mapped = {int(value) for values in class_map.values() for value in ensure_tuple(values)}
+    def __init__(self, mapped: set[int]) -> None:
+        self.mapped = mapped  # values of some class
         self.problems: list[Problem] = []
         self.grids: dict[str, Grid] = {}  # of the first image of every case
         self.masks: dict[str, tuple[str, list[int]]] = {}  # case -> file and its values

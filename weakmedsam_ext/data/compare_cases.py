@@ -75,11 +75,13 @@ def class_problems(
     return found
 
 
-def unmapped_problems(
-    masks: Mapping[str, tuple[str, Sequence[int]]], class_map: Mapping[str, int | Sequence[int]]
-) -> list[Problem]:
-    """Warn of label values of no class, once for all values that the same masks hold; arguments of `class_problems`."""
-    mapped = {value for values in class_map.values() for value in ensure_tuple(values)}
+def unmapped_problems(masks: Mapping[str, tuple[str, Sequence[int]]], mapped: set[int]) -> list[Problem]:
+    """Warn of label values of no class, once for all values that the same masks hold.
+
+    Args:
+        masks: case -> file and the values in it.
+        mapped: values of some class.
+    """
     holders: dict[int, list[str]] = {}
     for case, (_, values) in masks.items():
         for value in set(values) - mapped - {0}:
