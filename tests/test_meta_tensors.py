@@ -68,6 +68,7 @@ NETWORKS = {
     ),
     "MeanTeacher": Case(lambda: networks.MeanTeacher(networks.ThinVNet(channels=2)), VOLUME),
     "PromptAffinity": Case(affinity, IMAGE),
+    "PromptableVISTA3D": Case(lambda: small("vista3d_tiny"), VOLUME, "encode"),
     "Prompter": Case(lambda: networks.Prompter(small("efficient_sam_tiny", depth=1)), IMAGE, "encode"),
     "SAMMed3D": Case(lambda: small("sam_med3d_tiny"), VOLUME, "encode"),
     "SAMViT": Case(lambda: small("sam_vit_tiny"), IMAGE, "encode"),

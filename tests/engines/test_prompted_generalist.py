@@ -179,7 +179,7 @@ def test_what_cannot_work_is_refused():
     with pytest.raises(ValueError, match="networks: expected at least one"):
         PromptedGeneralist([], "none")
     flat = build_network("efficient_sam_tiny", img_size=32, depth=1)
-    with pytest.raises(ValueError, match="expected networks for volumes that take mask prompts, but got EfficientSAM"):
+    with pytest.raises(ValueError, match="expected networks for volumes, but got EfficientSAM"):
         PromptedGeneralist(flat, "none")
     with pytest.raises(ValueError, match="points"):
         PromptedGeneralist(Recorder(), "none", prompt="points")

@@ -54,7 +54,7 @@ class PromptedGeneralist(nn.Module):
     specialist.
 
     Args:
-        networks: one or several, for example a `SAMMed3D`, see `Prompter`.
+        networks: one or several, for example a `SAMMed3D` or a `PromptableVISTA3D`, see `Prompter`.
         normalization: of their input, one for all or one each, see `generalist_input`.
         prompt: "point", "mask" or "uncertainty".
         num_clicks: clicks of a series at most.
@@ -63,7 +63,8 @@ class PromptedGeneralist(nn.Module):
         next_click: draws the clicks; `simulate_clicks` with its rule "center" unless given.
 
     Raises:
-        ValueError: when there is no network or one that takes no volumes or no masks, or a setting is out of range.
+        ValueError: when there is no network, one for images, one that does not take the prompt, or a setting is out of
+            range.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class PromptedGeneralist(nn.Module):
     ) -> None:
         super().__init__()
         networks = (networks,) if isinstance(networks, nn.Module) else ensure_tuple(networks)
-        _check_networks(networks)
+        _check_networks(networks, prompt)
         if num_clicks < 1 or num_prompts < 2 or uncertainty_scale < 0:
             raise ValueError(
                 "expected num_clicks >= 1, num_prompts >= 2 and uncertainty_scale >= 0, but got "
@@ -195,16 +196,18 @@ def _mask_grid(prompter: Any, embedding: Tensor) -> tuple[int, ...]:
     return tuple(prompter.mask_scale * size for size in embedding.shape[2:])
 
 
-def _check_networks(networks: Sequence[nn.Module]) -> None:
+def _check_networks(networks: Sequence[nn.Module], prompt: str) -> None:
     if not networks:
         raise ValueError("networks: expected at least one promptable network, but got none; give one.")
     for network in networks:
         prompter = Prompter(network)
-        if prompter.spatial_dims != 3 or not prompter.takes_masks:
+        if prompter.spatial_dims != 3:
             raise ValueError(
-                f"networks: expected networks for volumes that take mask prompts, but got {type(network).__name__}; "
-                "use a SAMMed3D or a ClickNet of three dimensions."
+                f"networks: expected networks for volumes, but got {type(network).__name__}; "
+                "use a SAMMed3D, a PromptableVISTA3D or a ClickNet of three dimensions."
             )
+        if prompt == "mask" and not prompter.takes_masks:
+            raise ValueError(f"prompt: {type(network).__name__} takes no masks; use 'point' or 'uncertainty'.")
 
 
 def _check_logits(image: Tensor, logits: Tensor) -> None:

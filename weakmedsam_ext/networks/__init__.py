@@ -26,6 +26,7 @@ from .mask_discriminator import MaskDiscriminator
 from .mean_teacher import MeanTeacher
 from .prompt_affinity import COMBINATIONS, PromptAffinity, point_grid
 from .promptable_network import PromptableNetwork
+from .promptable_vista3d import PromptableVISTA3D
 from .prompter import SINGLE_CLICK_MASKS, Prompter, check_single_click_mask, resize_masks, select_masks
 from .sam_med3d import SAMMed3D
 from .sam_vit import SAMViT
@@ -60,6 +61,7 @@ __all__ = [
     "NextClick",
     "PromptAffinity",
     "PromptableNetwork",
+    "PromptableVISTA3D",
     "Prompter",
     "PseudoLabelSteps",
     "SAMMed3D",

@@ -38,7 +38,8 @@ def load_checkpoint(
     """Load published or own weights into a network of this package.
 
     Reads SAM ViT-B and MedSAM (.pth), EfficientSAM (under "model"), SAM-Med3D, SAM-Med3D-turbo and SegAnyPET (under
-    "model_state_dict"), released SAMUS-style files (heads called parent_fc and child_fc), and .safetensors.
+    "model_state_dict"), MONAI's VISTA3D, released SAMUS-style files (heads called parent_fc and child_fc), and
+    .safetensors.
 
     A backbone's file goes into the backbone (`load_checkpoint(net.backbone, ...)`); a `WeakMedSAMNet` wants its heads
     too. A SAM file may be loaded into a `SAMUS`: what SAMUS adds keeps its initial values. SAM's position tables are
@@ -144,7 +145,7 @@ def _rename(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     heads = tuple(RELEASED_HEADS.values())
     if any(key.startswith(BACKBONE) for key in network.state_dict()):
         return {key if key.startswith((BACKBONE, *heads)) else BACKBONE + key: value for key, value in state.items()}
-    # the heads of a CAM network are no part of its backbone
+    # the heads of a CAM network are no part of its backbone, and that of VISTA3D answers no clicks
     return {key.removeprefix(BACKBONE): value for key, value in state.items() if not key.startswith(heads)}
 
 

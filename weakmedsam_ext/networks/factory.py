@@ -13,6 +13,7 @@ from .click_initialization import init_click_attention
 from .click_net import ClickNet
 from .efficient_sam import EfficientSAM
 from .efficientnet_lite import EfficientNetLite
+from .promptable_vista3d import PromptableVISTA3D
 from .sam_med3d import SAMMed3D
 from .sam_vit import SAMViT
 from .samus import SAMUS
@@ -59,12 +60,15 @@ NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "sam_med3d_tiny": (SAMMed3D, {**_SMALL_VOLUMES, "img_size": 64, "patch_size": 8}),
     # masks as fine as the input: shapes within a patch of 8 voxels are hard to learn
     "sam_med3d_small": (SAMMed3D, {**_SMALL_VOLUMES, "img_size": 32, "patch_size": 4, "detail_dim": 16}),
+    "vista3d": (PromptableVISTA3D, {}),
+    "vista3d_tiny": (PromptableVISTA3D, {"img_size": 32, "embed_dim": 8}),
     # small and convolutional; the weights of click_net_2d, from synthetic images alone, are part of the package
     "click_net_2d": (ClickNet, {"spatial_dims": 2, "img_size": 128}),
     "click_net_3d": (ClickNet, {"spatial_dims": 3, "img_size": 64}),
     # no promptable network: a classifier with ImageNet weights, from the extra "imagenet"
     "efficientnet_lite0": (EfficientNetLite, {}),
 }
+SAM_LIKE = (SAMUS, SAMViT, EfficientSAM, SAMMed3D)
 
 
 def build_network(
@@ -74,11 +78,11 @@ def build_network(
 
     Args:
         name: one of `NETWORKS`: "samus_vit_b", "sam_vit_b", "medsam_vit_b", "efficient_sam_vitt", "efficient_sam_vits",
-            "sam_med3d", and the small "samus_tiny", "samus_small", "sam_vit_tiny", "efficient_sam_tiny",
-            "sam_med3d_tiny", "sam_med3d_small", "click_net_2d", "click_net_3d", and the classifier
-            "efficientnet_lite0".
+            "sam_med3d", "vista3d", and the small "samus_tiny", "samus_small", "sam_vit_tiny", "efficient_sam_tiny",
+            "sam_med3d_tiny", "sam_med3d_small", "vista3d_tiny", "click_net_2d", "click_net_3d", and the
+            classifier "efficientnet_lite0".
         checkpoint: file that `load_checkpoint` reads. Without, "click_net_2d" gets the weights in this package,
-            "efficientnet_lite0" those of ImageNet, and SAM-like networks random weights and `init_click_attention`.
+            "efficientnet_lite0" those of ImageNet, others random weights, and SAM-like ones `init_click_attention`.
         pretrained: False gives random weights also to networks that have weights in this package, or ask for a
             checkpoint ("click_net_3d"); of no effect on others and with a checkpoint.
         overrides: arguments of the network's class that replace those of the named configuration, for example img_size.
@@ -102,4 +106,4 @@ def build_network(
         if pretrained:
             load_shipped_weights(network, name)
         return network
-    return network if isinstance(network, EfficientNetLite) else init_click_attention(network)
+    return init_click_attention(network) if isinstance(network, SAM_LIKE) else network

@@ -44,7 +44,7 @@ def generalist_input(volume: Tensor, img_size: int, normalization: str) -> Tenso
         normalization: "above_zero" for the published weights of SAM-Med3D, its turbo version and SegAnyPET, see
             `normalize_above_zero`: air must be 0 or less and the body above, so do not standardise the specialist's
             images before. "none" for networks that were trained on these intensities, such as those of the promptable
-            pre-training bundles on 0..1.
+            pre-training bundles on 0..1, or VISTA3D on CT whose window is -964 to 1054 HU.
 
     Returns:
         (B, 1, img_size, img_size, img_size).
