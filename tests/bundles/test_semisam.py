@@ -197,7 +197,11 @@ def test_classes_are_several(data, tmp_path):
         mask = nib.load(case["label"])
         values = np.asarray(mask.dataobj).astype(np.int16) * (1 + np.arange(mask.shape[0]) // 4 % 4)[:, None, None]
         nib.save(nib.Nifti1Image(values.astype(np.uint8), mask.affine), case["label"])
-    settings = {"class_map": {"odd": 1, "even": [2, 4]}, "generalists": [GENERALIST], "num_clicks": 1}
+    settings = {
+        "class_map": {"odd": 1, "even": [2, 4]},
+        "generalists": [GENERALIST, {**GENERALIST, "name": "vista3d_tiny"}],
+        "num_clicks": 1,
+    }
     training = workflow(LA, "train.json", data, tmp_path / "out", epochs=1, **settings)
     item = next(item for item in training.parser.get_parsed_content("validate::dataset"))
     assert set(item["label"].unique().tolist()) == {0, 1, 2}
