@@ -3,12 +3,14 @@
 python benchmarks/slice_label_steps.py --bundle_root bundles/weakmedsam_brats2019 --dataset_dir DATA --output_dir RUNS \
     [--variants "['as the recipe']"] [--trained "['as the recipe']"] [--settings "{'num_folds': 9}"] [--csv FILE]
 
-Each variant is a run of its own in RUNS, which goes on where it was stopped. It ends with the pseudo-labels, which are
-compared with the masks of the training cases, or, where `trained` names it, with the network and the held-out cases.
+Each variant is a run of its own in RUNS, which goes on where it was stopped. It starts from a copy of the recipe's run
+where there is one, so that the stages before the changed one are not run again. It ends with the pseudo-labels, which
+are compared with the masks of the training cases, or, where `trained` names it, with the network and held-out cases.
 """
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +18,14 @@ from typing import Any
 
 import fire
 from common import report
+from monai.utils import look_up_option
 
 from weakmedsam_ext.bundle import training_workflow
 from weakmedsam_ext.metrics import evaluate_predictions
 
+RECIPE = "as the recipe"
 VARIANTS: dict[str, dict[str, Any]] = {
-    "as the recipe": {},
+    RECIPE: {},
     "pooling by the mean": {"pooling": "mean"},
     "head without bias": {"head_bias": False},
     "maps scaled by minimum and maximum": {"cam_scaling": "minmax"},
@@ -52,7 +56,8 @@ def scores_of(last: str, bundle_root: str, output_dir: Path, **settings: Any) ->
     class_map, split = (workflow.parser.get_parsed_content(name) for name in ("class_map", "split"))
     scores = {}
     for step, (part, masks) in STEPS.items():
-        if (output_dir / masks).is_dir():
+        # a copied run has predictions of the recipe's network
+        if (part == "train" or last == LAST) and (output_dir / masks).is_dir():
             folder = output_dir / "evaluation" / masks
             metrics = evaluate_predictions(split[part], output_dir / masks, class_map, folder).metrics
             found = metrics["summary"]["volume"][next(iter(class_map))]["dice"]
@@ -65,7 +70,7 @@ def main(
     dataset_dir: str,
     output_dir: str,
     variants: Sequence[str] = tuple(VARIANTS),
-    trained: Sequence[str] = ("as the recipe", "no seeded walk", "segmenter without ImageNet weights"),
+    trained: Sequence[str] = (RECIPE, "no seeded walk", "segmenter without ImageNet weights"),
     settings: dict[str, Any] | None = None,
     csv: str | None = None,
 ) -> None:
@@ -82,14 +87,21 @@ def main(
     """
     rows = []
     for name in variants:
+        changed = look_up_option(name, VARIANTS)
+        folder, recipe = (Path(output_dir) / title.replace(" ", "_").replace(",", "") for title in (name, RECIPE))
         start = time.perf_counter()
+        if recipe.exists() and not folder.exists():
+            copied = folder.with_name(folder.name + ".part")
+            shutil.rmtree(copied, ignore_errors=True)
+            shutil.copytree(recipe, copied)
+            copied.rename(folder)
         scores = scores_of(
             LAST if name in trained else LAST_OF_LABELS,
             bundle_root,
-            Path(output_dir) / name.replace(" ", "_").replace(",", ""),
+            folder,
             dataset_dir=dataset_dir,
             **(settings or {}),
-            **VARIANTS[name],
+            **changed,
         )
         rows.append({"variant": name, "minutes": (time.perf_counter() - start) / 60, **scores})
         print(rows[-1], flush=True)

@@ -71,4 +71,6 @@ def test_steps_from_slice_labels_are_changed_one_at_a_time(tmp_path):
     assert [whole["variant"], no_walk["variant"]] == variants
     maps, labels = "maps, training cases", "pseudo-labels, training cases"
     assert whole[maps] == no_walk[maps] == no_walk[labels] != whole[labels]
+    logs = [tmp_path / "runs" / name.replace(" ", "_") / "logs" / "train_cam.csv" for name in variants]
+    assert logs[0].stat().st_mtime_ns == logs[1].stat().st_mtime_ns  # copied with the run, and not trained again
     assert not whole["network, held-out cases"] and 0 <= float(no_walk["network, held-out cases"]) <= 1
