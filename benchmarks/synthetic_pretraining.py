@@ -252,7 +252,6 @@ def main(
     ResumableEpochs(folder / "checkpoint.pt", objects, seed, run_key=key, keep=True).attach(trainer)
     trainer.add_event_handler(Events.STARTED, lambda engine: engine.terminate() if rate.progress >= 1 else None)
     trainer.add_event_handler(Events.EPOCH_STARTED, prefer_speed)
-    trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: batches.set_epoch(engine.state.epoch))
     trainer.run()
 
 

@@ -27,6 +27,7 @@ CONFIGS = sorted(Path(__file__).parents[2].glob("bundles/*/configs/*.json"))
         ({"class_map": {"liver": []}}, "class_map: expected a label value for 'liver', but got none"),
         ({"class_map": {"liver": True}}, "class_map: .* but got True"),
         ({"class_map": ["liver"]}, "class_map: expected names and values"),
+        ({"data": "phantoms"}, "data: expected one of volumes, synthetic, but got 'phantoms'"),
         ({"flip_axes": [3]}, r"flip_axes: expected a list of axes out of 0, 1 and 2, .* got \[3\]"),
         ({"flip_axes": 0}, "flip_axes: expected a list of axes"),
         ({"background_weight": 0}, "background_weight: expected"),

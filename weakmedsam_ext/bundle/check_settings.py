@@ -125,7 +125,7 @@ RULES: dict[str, Check] = {
             *("val_interval", "batches_per_epoch", "slices_per_volume", "volumes_per_batch", "samples_per_volume"),
             *("slices_per_case", "num_clicks", "num_rounds", "labelled_per_batch", "channels", "num_subclasses"),
             *("cam_batch_size", "cluster_batch_size", "walk_size", "radius", "grid_size", "figures_every"),
-            *("labelled_slices", "min_steps"),
+            *("labelled_slices", "min_steps", "synthetic_steps"),
         ),
         COUNT,
     ),
@@ -163,6 +163,7 @@ RULES: dict[str, Check] = {
     "intensity_window": _window,
     "axis": _choice("axial", "coronal", "sagittal"),
     "select": _choice("last", "best"),
+    "data": _choice("volumes", "synthetic"),
     **dict.fromkeys(
         (
             *("check", "controls", "supervised", "pretrain", "finetune", "use_affinity", "seeded_walk", "amp"),

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from ignite.engine import Events
 from monai.engines import SupervisedTrainer, default_prepare_batch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -37,7 +38,7 @@ class PromptableTrainer(SupervisedTrainer):
     Args:
         device: where training happens.
         max_epochs: number of epochs.
-        train_data_loader: gives the batches.
+        train_data_loader: gives the batches; is told the epoch where it has `set_epoch`, as `SyntheticBatches` has.
         network: promptable network, see `Prompter`; not wrapped for several GPUs.
         optimizer: of its parameters.
         loss_function: called with the fields of a `ClickRound`; `PromptLoss()` unless given.
@@ -95,6 +96,9 @@ class PromptableTrainer(SupervisedTrainer):
             decollate=False,
             **kwargs,
         )
+        set_epoch = getattr(train_data_loader, "set_epoch", None)
+        if callable(set_epoch):
+            self.add_event_handler(Events.EPOCH_STARTED, lambda engine: set_epoch(engine.state.epoch))
 
     def run(self) -> None:
         """Train; a data set with `prepare_items`, such as `SliceRegions`, does that first.

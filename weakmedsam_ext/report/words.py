@@ -81,18 +81,18 @@ def learnt_from_few_masks(split: Split, class_map: Mapping[str, Any], labelled: 
     )
 
 
-def learnt_from_images(split: Split, finetune: bool) -> str:
+def learnt_from_images(split: Split, finetune: bool, data: str = "volumes") -> str:
     """What a promptable network was trained from, in one sentence.
 
     Args:
         split: cases of "train", "validation" and "test".
         finetune: whether it was trained on real masks afterwards.
+        data: "volumes", or "synthetic" for images that a program made up.
     """
     then = " Then it was trained on the real masks of these cases." if finetune else ""
-    return (
-        f"The network learnt to outline what a person clicks on from {_count(len(split['train']), 'case')}, without "
-        f"any label: from regions that the computer found in them.{then} {_held_out(split)}"
-    )
+    found = f"{_count(len(split['train']), 'case')}, without any label: from regions that the computer found in them."
+    source = found if data == "volumes" else "images that a program made up, and from no real image."
+    return f"The network learnt to outline what a person clicks on from {source}{then} {_held_out(split)}"
 
 
 def _held_out(split: Split) -> str:
