@@ -135,7 +135,7 @@ def _plain(name: str) -> str:
     """A metric's name in words."""
     known = {
         "val_mean_dice": "overlap (Dice) with real masks of the validation cases",
-        "val_mean_dice_of_pseudo_labels": "overlap (Dice) with pseudo-labels of the validation cases",
+        "val_mean_dice_of_labels": "overlap (Dice) with the labels of the validation cases, pseudo-labels or masks",
         "val_region_iou_last_click": "overlap (IoU) after the last click",
         "val_region_iou_first_click": "overlap (IoU) after the first click",
     }
