@@ -161,6 +161,22 @@ def test_weights_tell_what_they_were_made_from_and_earlier_ones_are_kept(tmp_pat
     assert json.loads((tmp_path / "models" / "final.previous.json").read_text()) == record
 
 
+def test_earlier_weights_can_be_read_until_new_ones_replace_them(tmp_path):
+    """A server answers from them meanwhile, and a kill in that moment leaves them with their own record."""
+    first, _ = train(tmp_path, settings={"learning_rate": 0.01}, keep=False)
+    models = tmp_path / "models"
+    record = (models / "final.json").read_bytes()
+    with patch("weakmedsam_ext.handlers.resumable_epochs.save_weights", side_effect=Killed), pytest.raises(Killed):
+        train(tmp_path, epochs=2, settings={"learning_rate": 0.02}, keep=False)
+    for name in ("final", "final.previous"):
+        assert equal(torch.load(models / f"{name}.pt", weights_only=True), first)
+        assert (models / f"{name}.json").read_bytes() == record
+    second, _ = train(tmp_path, epochs=2, settings={"learning_rate": 0.02}, keep=False)
+    assert equal(torch.load(models / "final.pt", weights_only=True), second) and not equal(first, second)
+    assert equal(torch.load(models / "final.previous.pt", weights_only=True), first)
+    assert (models / "final.json").read_bytes() != record
+
+
 @pytest.mark.parametrize("every_epoch", [False, True])
 def test_a_stopped_training_leaves_its_weights_if_asked(tmp_path, every_epoch):
     with pytest.raises(Killed):

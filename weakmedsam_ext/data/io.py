@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,12 +117,23 @@ def _tells_full_disk(error: BaseException | None) -> bool:
     return False
 
 
-def set_aside(path: str | Path) -> None:
-    """Rename weights that are to be made anew, and what is known of them, to `*.previous.pt` and `*.previous.json`."""
+def set_aside(path: str | Path, keep: bool = False) -> None:
+    """Rename weights that are to be made anew, and what is known of them, to `*.previous.pt` and `*.previous.json`.
+
+    Args:
+        path: of the weights; nothing happens where there are none.
+        keep: copy them instead, for those who go on reading them until they are replaced.
+    """
     path = Path(path)
     for old in (path, path.with_suffix(".json")) if path.exists() else ():
-        if old.exists():
-            old.replace(old.with_name(f"{old.stem}.previous{old.suffix}"))
+        if not old.exists():
+            continue
+        previous = old.with_name(f"{old.stem}.previous{old.suffix}")
+        if keep:
+            with atomic_path(previous) as temporary:
+                shutil.copyfile(old, temporary)
+        else:
+            old.replace(previous)
 
 
 def write_json(content: Any, path: str | Path) -> None:

@@ -127,14 +127,15 @@ class ResumableEpochs:
             return
         network = self.objects["network"] if self.final_network is None else self.final_network
         record = self.final_path.with_suffix(".json")
-        if self.run_key is not None:
-            made_from = self.run_key.made_from
-            if self.final_path.exists() and (
-                not record.exists() or read_json(record, "delete it to train again") != made_from
-            ):
-                set_aside(self.final_path)
-            write_json(made_from, record)
+        made_from = None if self.run_key is None else self.run_key.made_from
+        if made_from is not None and self.final_path.exists():
+            if not record.exists() or read_json(record, "delete it to train again") != made_from:
+                # a server may answer from them in this moment, and a kill must not leave it without
+                set_aside(self.final_path, keep=True)
         save_weights(network, self.final_path)
+        if made_from is not None:
+            # after the weights: other weights must never stand beside this record
+            write_json(made_from, record)
 
     def _seed(self, epoch: int) -> None:
         # processes share the order of the samples, which the sampler draws, but not crops, flips, noise and clicks
