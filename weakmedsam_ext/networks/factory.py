@@ -33,7 +33,10 @@ _SMALL_VOLUMES = {
 
 NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "samus_vit_b": (SAMUS, {}),
-    "samus_tiny": (SAMUS, {**_TINY_VIT, **_TINY_DECODER, "global_attn_indexes": (1, 3)}),
+    "samus_tiny": (
+        SAMUS,
+        {**_TINY_VIT, **_TINY_DECODER, "global_attn_indexes": (1, 3), "cnn_dims": (16, 32, 64)},
+    ),
     # the CNN branch is local, which keeps class-activation maps in place; the decoder compares 16 channels, not 8
     "samus_small": (
         SAMUS,
