@@ -323,9 +323,7 @@ def test_a_report_names_the_first_error_and_its_file(dataset, tmp_path, caplog):
     report_problems(check(dataset), path)  # warnings end nothing
     assert "0 errors, 1 warnings in the data set" in caplog.text
     (dataset / f"imagesTr/{CASE}.nii.gz").unlink()
-    sentence = (
-        rf"1 problems in the data set, the first: .*{CASE}.nii.gz: does not exist; .*put the file there; see {path}"
-    )
+    sentence = rf"^a problem in the data set: .*{CASE}.nii.gz: does not exist; .*put the file there; see {path}"
     with pytest.raises(ValueError, match=sentence):
         report_problems(check(dataset), path)
     assert [row["severity"] for row in read_json(path, "")["problems"]] == ["error", "warning"]

@@ -80,4 +80,5 @@ def report_problems(problems: Sequence[Problem], path: str | Path) -> None:
     wait_for_ranks()  # torchrun stops the others as soon as one ends with an error
     errors = [problem for problem in problems if problem.is_error]
     if errors:
-        raise ValueError(f"{len(errors)} problems in the data set, the first: {errors[0].sentence}; see {path}.")
+        found = f"{len(errors)} problems in the data set, the first" if len(errors) > 1 else "a problem in the data set"
+        raise ValueError(f"{found}: {errors[0].sentence}; see {path}.")
