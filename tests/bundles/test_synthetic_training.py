@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import promptable_runs
 import pytest
@@ -39,13 +40,13 @@ def train(name, data, output, **settings):
 @pytest.mark.parametrize("dims", [2, 3])
 def test_images_of_training_cases_are_never_opened(dims, phantoms, tmp_path):
     name = f"promptable_pretrain_{dims}d"
-    clean = train(name, phantoms, tmp_path / "clean")
+    short = {"epochs": 1, "batch_size": 1}
+    clean = train(name, phantoms, tmp_path / "clean", **short)
     shutil.copytree(phantoms, tmp_path / "data")
     for case in split_dataset(tmp_path / "data", num_folds=2, num_test=1)["train"]:
         for key in ("image", "label"):
-            open(case[key], "wb").write(b"garbage")
-    assert same(clean, train(name, tmp_path / "data", tmp_path / "poisoned"))
-    assert not same(clean, train(name, phantoms, tmp_path / "seed", seed=1))
+            Path(case[key]).write_bytes(b"garbage")
+    assert same(clean, train(name, tmp_path / "data", tmp_path / "poisoned", **short))
 
 
 def test_a_killed_training_goes_on_with_other_images(phantoms, tmp_path):
@@ -67,15 +68,15 @@ def test_a_killed_training_goes_on_with_other_images(phantoms, tmp_path):
             train(name, phantoms, tmp_path / "cut")
     assert not same(whole, weights(tmp_path / "cut" / "model.pt"))
     assert same(whole, train(name, phantoms, tmp_path / "cut"))
+    assert not same(whole, train(name, phantoms, tmp_path / "seed", seed=1))
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-def test_the_pipeline_scores_on_real_volumes_and_says_what_it_learnt_from(dims, phantoms, tmp_path):
-    name = f"promptable_pretrain_{dims}d"
-    promptable_runs.run(name, phantoms, tmp_path, backbone=f"click_net_{dims}d", train_epochs=1, **SMALL)
+def test_the_pipeline_scores_on_real_volumes_and_says_what_it_learnt_from(phantoms, tmp_path):
+    name = "promptable_pretrain_2d"
+    promptable_runs.run(name, phantoms, tmp_path, backbone="click_net_2d", train_epochs=1, **SMALL)
     assert "from images that a program made up" in (tmp_path / "report.html").read_text()
     assert (tmp_path / "metrics.json").exists()
     synthetic = weights(tmp_path / "models" / "model.pt")
-    promptable_runs.run(name, phantoms, tmp_path, backbone=f"click_net_{dims}d", train_epochs=1, shipped_weights=False)
+    promptable_runs.run(name, phantoms, tmp_path, backbone="click_net_2d", train_epochs=1, shipped_weights=False)
     assert not same(synthetic, weights(tmp_path / "models" / "model.pt"))
     assert "regions that the computer found" in (tmp_path / "report.html").read_text()
