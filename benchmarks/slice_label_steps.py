@@ -56,8 +56,7 @@ def scores_of(last: str, bundle_root: str, output_dir: Path, **settings: Any) ->
     class_map, split = (workflow.parser.get_parsed_content(name) for name in ("class_map", "split"))
     scores = {}
     for step, (part, masks) in STEPS.items():
-        # a copied run has predictions of the recipe's network
-        if (part == "train" or last == LAST) and (output_dir / masks).is_dir():
+        if (output_dir / masks).is_dir():
             folder = output_dir / "evaluation" / masks
             metrics = evaluate_predictions(split[part], output_dir / masks, class_map, folder).metrics
             found = metrics["summary"]["volume"][next(iter(class_map))]["dice"]
@@ -93,7 +92,7 @@ def main(
         if recipe.exists() and not folder.exists():
             copied = folder.with_name(folder.name + ".part")
             shutil.rmtree(copied, ignore_errors=True)
-            shutil.copytree(recipe, copied)
+            shutil.copytree(recipe, copied, ignore=shutil.ignore_patterns("predictions"))
             copied.rename(folder)
         scores = scores_of(
             LAST if name in trained else LAST_OF_LABELS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from weakmedsam_ext.bundle import training_workflow
@@ -22,8 +23,16 @@ COMMON = {
 }
 
 
-def run(name, dataset_dir, output_dir, **settings):
-    root = BUNDLES / name
-    where = {"bundle_root": str(root), "dataset_dir": str(dataset_dir), "output_dir": str(output_dir)}
+def workflow(name, dataset_dir, output_dir, *files, **settings):
+    """A config of a bundle and its overlays, ready to run."""
+    configs = BUNDLES / name / "configs"
+    declared = {key for file in files for key in json.loads((configs / file).read_text())}
     small = {**COMMON, "num_clicks": 2, "num_rounds": 2, **SMALL[name]}
-    training_workflow(root / "configs", "pipeline.json", **{**where, **small, **settings}).run()
+    small = {key: value for key, value in small.items() if key in declared}
+    where = {"bundle_root": str(BUNDLES / name), "dataset_dir": str(dataset_dir), "output_dir": str(output_dir)}
+    return training_workflow(configs, *files, **{**where, **small, **settings})
+
+
+def run(name, dataset_dir, output_dir, **settings):
+    """The whole pipeline."""
+    workflow(name, dataset_dir, output_dir, "pipeline.json", **settings).run()

@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 import torch
 from installed_bundles import BUNDLES, SAID, install, network_input, read, shorten
+from interrupted import interrupted_after_one_epoch
 from metadata_schema import SCHEMA
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, onnx_export, verify_metadata, verify_net_in_out
 from monai.data import load_net_with_metadata
 from monai.transforms import SaveImaged
 
 from weakmedsam_ext.data import decathlon_cases, write_phantoms
-from weakmedsam_ext.handlers import ResumableEpochs
 
 # as in the zoo's exclude_verify_torchscript_list and exclude_verify_onnx_list: the work depends on the number of clicks
 NOT_EXPORTED = {"promptable_pretrain_2d", "promptable_pretrain_3d"}
@@ -174,23 +174,13 @@ def test_monai_label_trains_what_it_serves_and_goes_on_with_more_labels(installe
 
 
 @pytest.mark.slow
-def test_monai_label_stops_and_trains_again_with_other_epochs_and_more_labels(
-    installed, phantoms, tmp_path, monkeypatch
-):
+def test_monai_label_stops_and_trains_again_with_other_epochs_and_more_labels(installed, phantoms, tmp_path):
     """Epochs before the stop are not lost: the next training starts from their weights."""
     app = tmp_path / "app" / "model" / installed.name
     shutil.copytree(installed.root, app)
     shorten(app)
-    save = ResumableEpochs.save
-
-    def save_once(self, engine):
-        save(self, engine)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(ResumableEpochs, "save", save_once)
-    with pytest.raises(BaseException):  # noqa: B017 MONAI may wrap it
+    with interrupted_after_one_epoch():
         monai_label_trains(app, phantoms[:3], max_epochs=3)
-    monkeypatch.undo()
     stopped = torch.load(app / "models" / "model.pt", weights_only=True)
     assert any(not torch.equal(value, stopped[key]) for key, value in installed.network.state_dict().items())
     after = monai_label_trains(app, phantoms, max_epochs=1)

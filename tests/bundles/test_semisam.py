@@ -14,6 +14,7 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigParser
 from semisam_runs import BUNDLES, GENERALIST, METHODS, ROOT, SMALL, run, workflow
+from trained_weights import same, weights
 
 from weakmedsam_ext.bundle import training_workflow, user_message
 from weakmedsam_ext.data import split_dataset
@@ -31,14 +32,6 @@ def data(phantoms, tmp_path):
 def unlabelled_masks(data):
     cases = split_dataset(data, num_folds=3, num_test=2)["train"]
     return [Path(case["label"]) for case in cases if case["case"] not in SMALL["labelled"]]
-
-
-def weights(path):
-    return torch.load(path, weights_only=True)
-
-
-def same(first, second):
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.slow

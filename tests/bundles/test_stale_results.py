@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import semisam_runs
 import torch
+from interrupted import interrupted_after_one_epoch
 
 import weakmedsam_ext.bundle.run_key
 from weakmedsam_ext.bundle import training_workflow
@@ -162,20 +163,9 @@ def test_every_setting_of_a_stage_can_be_given_to_the_pipeline(weak, caplog):
 
 def test_a_cut_training_is_not_continued_with_other_classes(weak, caplog):
     """A run that was killed in train_cam, and started again with other slice labels."""
-    from weakmedsam_ext.handlers import ResumableEpochs
-
-    save, name = ResumableEpochs.save, {}
-
-    def save_once(self, engine):
-        save(self, engine)
-        name["cut"] = self.path.name
-        raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ResumableEpochs, "save", save_once)
-        with pytest.raises(BaseException):  # noqa: B017 MONAI may wrap it
-            rerun(weak, caplog, cam_learning_rate=0.002)
-    assert name["cut"] == "train_cam.pt"
+    with interrupted_after_one_epoch() as written:
+        rerun(weak, caplog, cam_learning_rate=0.002)
+    assert written == ["train_cam.pt"]
     rerun(weak, caplog, cam_learning_rate=0.002, labels_csv=labels_csv(weak, shift=2))
     assert "train_cam.pt is of another run" in caplog.text
     fresh = weak / "fresh"

@@ -7,33 +7,20 @@ from pathlib import Path
 
 import promptable_runs
 import pytest
-import torch
+from interrupted import interrupted_after_one_epoch
+from trained_weights import same, weights
 
-from weakmedsam_ext.bundle import training_workflow
 from weakmedsam_ext.data import split_dataset
-from weakmedsam_ext.handlers import ResumableEpochs
 
 pytestmark = pytest.mark.slow  # whole trainings
-SMALL = {"data": "synthetic", "synthetic_steps": 2, "shipped_weights": False}
-
-
-def weights(path):
-    return torch.load(path, weights_only=True)
-
-
-def same(first, second):
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+SYNTHETIC = {"synthetic_steps": 2, "shipped_weights": False}
 
 
 def train(name, data, output, **settings):
     """The training alone; validation looks at other cases."""
-    root = promptable_runs.BUNDLES / name
-    small = {**promptable_runs.COMMON, "num_clicks": 2, "num_rounds": 2, **promptable_runs.SMALL[name]}
-    small = {key: small[key] for key in small if key not in ("train_epochs", "finetune_epochs", "slices_per_case")}
-    where = {"bundle_root": str(root), "dataset_dir": str(data), "output_dir": str(output), "ckpt_dir": str(output)}
-    synthetic = {"synthetic_steps": 2, "shipped_weights": False, "backbone": f"click_net_{name[-2]}d"}
-    configs = ("train.json", "synthetic.json")
-    training_workflow(root / "configs", *configs, **{**where, **small, **synthetic, "epochs": 2, **settings}).run()
+    fixed = {"ckpt_dir": str(output), "backbone": f"click_net_{name[-2]}d", **SYNTHETIC}
+    settings = {"epochs": 2, **fixed, **settings}
+    promptable_runs.workflow(name, data, output, "train.json", "synthetic.json", **settings).run()
     return weights(output / "model.pt")
 
 
@@ -56,27 +43,19 @@ def test_a_killed_training_goes_on_with_other_images(phantoms, tmp_path):
     losses = (tmp_path / "whole" / "logs" / "train.csv").read_text().splitlines()[1:]
     assert len({line.split(",")[1] for line in losses}) == 2
 
-    save = ResumableEpochs.save
-
-    def save_once(self, engine):
-        save(self, engine)
-        raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ResumableEpochs, "save", save_once)
-        with pytest.raises(BaseException):  # noqa: B017 ignite passes KeyboardInterrupt on, MONAI may wrap it
-            train(name, phantoms, tmp_path / "cut")
+    with interrupted_after_one_epoch():
+        train(name, phantoms, tmp_path / "cut")
     assert not same(whole, weights(tmp_path / "cut" / "model.pt"))
     assert same(whole, train(name, phantoms, tmp_path / "cut"))
     assert not same(whole, train(name, phantoms, tmp_path / "seed", seed=1))
 
 
 def test_the_pipeline_scores_on_real_volumes_and_says_what_it_learnt_from(phantoms, tmp_path):
-    name = "promptable_pretrain_2d"
-    promptable_runs.run(name, phantoms, tmp_path, backbone="click_net_2d", train_epochs=1, **SMALL)
+    name, settings = "promptable_pretrain_2d", {"backbone": "click_net_2d", "train_epochs": 1}
+    promptable_runs.run(name, phantoms, tmp_path, data="synthetic", **settings, **SYNTHETIC)
     assert "from images that a program made up" in (tmp_path / "report.html").read_text()
     assert (tmp_path / "metrics.json").exists()
     synthetic = weights(tmp_path / "models" / "model.pt")
-    promptable_runs.run(name, phantoms, tmp_path, backbone="click_net_2d", train_epochs=1, shipped_weights=False)
+    promptable_runs.run(name, phantoms, tmp_path, shipped_weights=False, **settings)
     assert not same(synthetic, weights(tmp_path / "models" / "model.pt"))
     assert "regions that the computer found" in (tmp_path / "report.html").read_text()

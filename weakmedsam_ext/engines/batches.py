@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from ignite.engine import Engine, Events
 from monai.utils import CommonKeys as Keys
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
-__all__ = ["explain_missing_keys", "prepare_items", "prepare_pair"]
+__all__ = ["explain_missing_keys", "prepare_items", "prepare_pair", "tell_epochs"]
 
 ADD = "add it to the items of the data set"
 
@@ -25,6 +26,11 @@ def prepare_items(data_loader: Iterable) -> None:
         prepare = getattr(one, "prepare_items", None)
         if callable(prepare):
             prepare()
+
+
+def tell_epochs(engine: Engine, source: Any) -> None:
+    """Have an engine tell a sampler or a loader, by its `set_epoch`, the number of each epoch that starts."""
+    engine.add_event_handler(Events.EPOCH_STARTED, lambda engine: source.set_epoch(engine.state.epoch))
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from ignite.engine import Events
 from monai.engines import SupervisedTrainer, default_prepare_batch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -16,7 +15,7 @@ from torch.optim import Optimizer
 from ..losses import PromptLoss
 from ..networks import NextClick
 from ..transforms import simulate_clicks
-from .batches import explain_missing_keys, prepare_items, prepare_pair
+from .batches import explain_missing_keys, prepare_items, prepare_pair, tell_epochs
 from .click_rounds import ClickRounds, Dialogues
 
 __all__ = ["PromptableTrainer"]
@@ -96,9 +95,8 @@ class PromptableTrainer(SupervisedTrainer):
             decollate=False,
             **kwargs,
         )
-        set_epoch = getattr(train_data_loader, "set_epoch", None)
-        if callable(set_epoch):
-            self.add_event_handler(Events.EPOCH_STARTED, lambda engine: set_epoch(engine.state.epoch))
+        if hasattr(train_data_loader, "set_epoch"):
+            tell_epochs(self, train_data_loader)
 
     def run(self) -> None:
         """Train; a data set with `prepare_items`, such as `SliceRegions`, does that first.

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer, default_prepare_batch
 from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from torch.optim import Optimizer
 
 from ..data import TwoStreamSampler
 from ..losses import GeneralistLoss
-from .batches import explain_missing_keys, prepare_items, prepare_pair
+from .batches import explain_missing_keys, prepare_items, prepare_pair, tell_epochs
 from .prompted_generalist import PromptedGeneralist
 from .weight_schedules import SigmoidRampdown
 
@@ -90,7 +89,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
             self.unlabelled_losses["generalist"] = (schedule, self._generalist_loss)
         sampler = getattr(train_data_loader, "batch_sampler", None)
         if isinstance(sampler, TwoStreamSampler):
-            self.add_event_handler(Events.EPOCH_STARTED, _set_epoch, sampler)
+            tell_epochs(self, sampler)
 
     def run(self) -> None:
         """Train.
@@ -153,7 +152,3 @@ def prepare_two_streams(
             f"batch: expected labels of its first items, 1 to {len(image)}, but got {len(label)}; {STREAMS}."
         )
     return image, label
-
-
-def _set_epoch(engine: Engine, sampler: TwoStreamSampler) -> None:
-    sampler.set_epoch(engine.state.epoch)

@@ -105,8 +105,6 @@ def build_network(
     if checkpoint:
         load_checkpoint(network, checkpoint)
         return network
-    if isinstance(network, ClickNet):
-        if pretrained:
-            load_shipped_weights(network, name)
-        return network
+    if isinstance(network, ClickNet) and pretrained:
+        load_shipped_weights(network, name)
     return init_click_attention(network) if isinstance(network, SAM_LIKE) else network
